@@ -1,0 +1,138 @@
+"""Networks: the named architectures of `--arch`, and `nn.Sequential` as data, so that a run folder can rebuild its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from .gan import GAN
+
+__all__ = ["build", "describe", "gan_from_config", "gan_to_config", "make", "mlp"]
+
+# What of each layer makes it up again. Constructor arguments have the names of the attributes, except where noted below.
+_LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.Linear: ("in_features", "out_features", "bias"),
+    nn.LeakyReLU: ("negative_slope",),
+    nn.ReLU: (),
+    nn.ELU: ("alpha",),
+    nn.SiLU: (),
+    nn.Softplus: ("beta", "threshold"),
+    nn.Tanh: (),
+    nn.Sigmoid: (),
+    nn.Identity: (),
+    nn.Flatten: ("start_dim", "end_dim"),
+    nn.Unflatten: ("dim", "unflattened_size"),
+}
+_BY_NAME = {layer.__name__: layer for layer in _LAYERS}
+
+
+def describe(network: nn.Sequential) -> list[list[Any]]:
+    """A Sequential as rows `[layer, arguments]` of plain JSON values.
+
+    Raises:
+        ValueError: a layer that cannot be described; the message names it.
+    """
+    rows: list[list[Any]] = []
+    for index, layer in enumerate(network):
+        if isinstance(layer, nn.Sequential):
+            rows.append(["Sequential", {"layers": describe(layer)}])
+            continue
+        names = _LAYERS.get(type(layer))
+        if names is None:
+            known = ", ".join(sorted(_BY_NAME))
+            raise ValueError(f"layer {index} is a {type(layer).__name__}: it cannot be written to a run folder; expected {known}")
+        arguments = {name: getattr(layer, name) for name in names}
+        if "bias" in arguments:
+            arguments["bias"] = arguments["bias"] is not None
+        if "unflattened_size" in arguments:
+            arguments["unflattened_size"] = [int(size) for size in arguments["unflattened_size"]]
+        rows.append([type(layer).__name__, arguments])
+    return rows
+
+
+def build(rows: Iterable[Sequence[Any]]) -> nn.Sequential:
+    """The Sequential that `describe` described, with fresh weights."""
+    layers: list[nn.Module] = []
+    for name, arguments in rows:
+        if name == "Sequential":
+            layers.append(build(arguments["layers"]))
+        elif name in _BY_NAME:
+            layers.append(_BY_NAME[name](**arguments))
+        else:
+            raise ValueError(f"expected one of {', '.join(sorted(_BY_NAME))}, got the layer {name!r}; use a newer pymgan")
+    return nn.Sequential(*layers)
+
+
+def gan_to_config(gan: GAN) -> dict[str, Any]:
+    """Everything of a GAN except its weights, as plain JSON values."""
+    return {
+        "generator": describe(gan.generator),
+        "discriminator": describe(gan.discriminator),
+        "latent": list(gan.latent),
+        "loss": gan.loss,
+        "label_smoothing": gan.label_smoothing,
+    }
+
+
+def gan_from_config(config: dict[str, Any]) -> GAN:
+    """The GAN that `gan_to_config` described, with weights that do not matter."""
+    with torch.random.fork_rng(devices=[]):
+        return GAN(
+            build(config["generator"]),
+            build(config["discriminator"]),
+            latent=tuple(config["latent"]),
+            loss=config["loss"],
+            label_smoothing=config["label_smoothing"],
+        )
+
+
+def mlp(
+    shape: Sequence[int], *, latent: int = 32, widths: Sequence[int] = (128, 128), loss: str = "nonsaturating", seed: int = 0
+) -> GAN:
+    """Two multi-layer perceptrons for samples of `shape`, LeakyReLU 0.2 between layers.
+
+    For 16x16 images: G 32-128-128-256 with a tanh at the end, D 256-128-128-1. Samples of rank one (points, feature vectors) are
+    not bounded, so their generator ends without the tanh.
+    """
+    size = math.prod(shape)
+    image = len(shape) > 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator = _stack(latent, widths, size)
+        discriminator = _stack(size, widths, 1)
+    if image:
+        generator += [nn.Tanh(), nn.Unflatten(1, tuple(shape))]
+        discriminator.insert(0, nn.Flatten())
+    return GAN(nn.Sequential(*generator), nn.Sequential(*discriminator), latent=(latent,), loss=loss)
+
+
+def _stack(inputs: int, widths: Sequence[int], outputs: int) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Linear(inputs, width), nn.LeakyReLU(0.2)]
+        inputs = width
+    return [*layers, nn.Linear(inputs, outputs)]
+
+
+def make(name: str, shape: Sequence[int], *, loss: str = "nonsaturating", seed: int = 0) -> GAN:
+    """A GAN by the name that `--arch` takes: "mlp", or "mlp:256,256" with hidden widths of one's own.
+
+    Raises:
+        ValueError: an unknown name or widths that are not positive numbers.
+    """
+    kind, _, rest = name.partition(":")
+    if kind != "mlp":
+        raise ValueError(f"expected arch 'mlp' or 'mlp:128,128' (hidden widths), got {name!r}")
+    if not rest:
+        return mlp(shape, loss=loss, seed=seed)
+    try:
+        widths = tuple(int(part) for part in rest.split(","))
+    except ValueError:
+        widths = ()
+    if not widths or min(widths) < 1:
+        raise ValueError(f"expected positive hidden widths as in arch 'mlp:128,128', got {name!r}")
+    return mlp(shape, widths=widths, loss=loss, seed=seed)

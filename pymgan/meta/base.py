@@ -1,0 +1,167 @@
+"""What every `meta=` value is: the inner loop it uses, the outer optimiser it asks for, and one meta-step."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..contract import Data, Rng, Schedule
+
+if TYPE_CHECKING:
+    from ..contract import Adapted, Engine
+    from ..tasks import TaskBatch
+
+__all__ = [
+    "QUERY_STREAM",
+    "Direction",
+    "Meta",
+    "fine_tune",
+    "mean_of",
+    "number",
+    "scalar_mean",
+    "support_data",
+    "whole",
+]
+
+# Streams of the counter-based noise, so that no two uses share a draw. The inner loop has stream 0.
+QUERY_STREAM = 1
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What one meta-step says.
+
+    Attributes:
+        gradient: [P], what the outer optimiser descends; the mean over the valid tasks.
+        valid: bool [T], the tasks that took part.
+        metrics: numbers for the progress bar and metrics.jsonl.
+        rates: [K, 2], the same for the inner rates, when they are learned.
+    """
+
+    gradient: Tensor
+    valid: Tensor
+    metrics: dict[str, float]
+    rates: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meta(ABC):
+    """A way to meta-learn. All fields are keyword-only.
+
+    Attributes:
+        inner_steps: K, the SGD steps that an adaptation takes.
+        inner_lr: their rate, or a pair (generator, discriminator).
+        play: "simultaneous" or "alternating" (D first).
+        momentum: of the inner SGD.
+        outer_lr, betas: of the outer Adam.
+        clip: the outer gradient is scaled down to this norm; None leaves it alone.
+        ema: decay of the average of the meta-parameters that is used to adapt and evaluate.
+    """
+
+    inner_steps: int = 5
+    inner_lr: float | tuple[float, float] = 0.1
+    play: str = "simultaneous"
+    momentum: float = 0.0
+    outer_lr: float = 3e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float | None = 10.0
+    ema: float = 0.998
+
+    name: ClassVar[str]
+    trains: ClassVar[bool] = True
+    learns_rates: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        whole("inner_steps", self.inner_steps, least=1)
+        pair = self.inner_lr if isinstance(self.inner_lr, (tuple, list)) else (self.inner_lr, self.inner_lr)
+        if len(pair) != 2:
+            raise ValueError(f"expected inner_lr to be a number or a pair (generator, discriminator), got {self.inner_lr!r}")
+        for rate in pair:
+            number("inner_lr", rate, low=0.0)
+        if isinstance(self.inner_lr, list):
+            object.__setattr__(self, "inner_lr", tuple(self.inner_lr))
+        if self.play not in ("simultaneous", "alternating"):
+            raise ValueError(f"expected play 'simultaneous' or 'alternating', got {self.play!r}")
+        number("momentum", self.momentum, low=0.0, below=1.0)
+        number("outer_lr", self.outer_lr, low=0.0)
+        if len(self.betas) != 2:
+            raise ValueError(f"expected betas to be a pair, got {self.betas!r}")
+        object.__setattr__(self, "betas", tuple(self.betas))
+        for beta in self.betas:
+            number("betas", beta, low=0.0, below=1.0)
+        if self.clip is not None:
+            number("clip", self.clip, low=0.0)
+            if self.clip == 0.0:
+                raise ValueError("expected clip > 0, or None for no clipping, got 0")
+        number("ema", self.ema, low=0.0, below=1.0)
+
+    @abstractmethod
+    def direction(self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int) -> Direction:
+        """One meta-step at phi [P] with inner rates [K, 2] on one batch of tasks. Changes nothing."""
+
+    def rates(self) -> Tensor:
+        """The inner rates [K, 2] (generator, discriminator) that training starts from."""
+        pair = self.inner_lr if isinstance(self.inner_lr, tuple) else (self.inner_lr, self.inner_lr)
+        return torch.tensor(pair, dtype=torch.float64).expand(self.inner_steps, 2).clone()
+
+    def to_config(self) -> dict[str, Any]:
+        """The value as plain JSON values; `pymgan.meta.from_config` is the way back."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {"name": self.name, **{key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}}
+
+
+def whole(name: str, value: Any, *, least: int) -> None:
+    """Raise unless value is an int that is at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"expected {name} to be a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"expected {name} >= {least}, got {value}")
+
+
+def number(name: str, value: Any, *, low: float, below: float = math.inf) -> None:
+    """Raise unless value is a finite number in [low, below)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected {name} to be a number, got {value!r}")
+    if not low <= value < below:
+        bound = f"{name} >= {low:g} and " + (f"< {below:g}" if below < math.inf else "finite")
+        raise ValueError(f"expected {bound}, got {value}")
+
+
+def support_data(batch: TaskBatch, engine: Engine, steps: int) -> Data:
+    """The whole support set at every one of K steps, without a copy: stride 0 along K."""
+    index = batch.support_index
+    if index is not None:
+        pool = batch.support_pool
+        assert pool is not None  # the two come together
+        return Data(real=pool.to(engine.device, engine.dtype), indices=index.unsqueeze(1).expand(-1, steps, -1))
+    support = batch.support.to(engine.device, engine.dtype)
+    return Data(real=support.unsqueeze(1).expand(-1, steps, *support.shape[1:]))
+
+
+def fine_tune(
+    engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, steps: int, keep: bool = False
+) -> Adapted:
+    """Adapt phi, [P] or [T, P], to every support set of the batch with K steps of SGD at `rates` [K, 2] or [2]."""
+    tasks = len(batch.ids)
+    start = phi.to(engine.device, engine.dtype).expand(tasks, -1)
+    rng = Rng(seed=seed, tasks=batch.ids)
+    return engine.adapt(start, support_data(batch, engine, steps), Schedule(rate=rates), rng, keep=keep)
+
+
+def mean_of(rows: Tensor, valid: Tensor) -> Tensor:
+    """The mean over valid rows [T, P] -> [P], added in task order: the same bits however tasks were grouped."""
+    total = torch.zeros(rows.shape[1], dtype=rows.dtype, device=rows.device)
+    for index in torch.nonzero(valid).flatten().tolist():
+        total += rows[index]
+    return total / max(int(valid.sum()), 1)
+
+
+def scalar_mean(values: Tensor, valid: Tensor) -> float:
+    """The mean of values [T] over the valid tasks; NaN when there is none."""
+    return float(values[valid].double().mean()) if bool(valid.any()) else math.nan
+

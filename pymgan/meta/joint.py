@@ -1,0 +1,54 @@
+"""Joint training: one ordinary GAN on the samples of all tasks, fine-tuned at test. The rival that meta-learning must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..contract import Data, Rng
+from .base import Direction, Meta, mean_of, scalar_mean
+
+if TYPE_CHECKING:
+    from ..contract import Engine
+    from ..tasks import TaskBatch
+
+__all__ = ["Joint"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joint(Meta):
+    """Pooled training: each step is one GAN step on a batch mixed over all tasks of the meta-batch, support and query alike.
+
+    The inner loop (`inner_steps`, `inner_lr`) is its fine-tuning at test time.
+    """
+
+    name: ClassVar[str] = "joint"
+
+    def direction(self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int) -> Direction:
+        real = _mixed(batch, engine)
+        rows = len(real)
+        # Losses are means over samples, so the mean over rows is the gradient of one large batch.
+        rng = Rng(seed=seed, tasks=torch.arange(rows, dtype=torch.int64) + step * rows)
+        result = engine.gradients(phi.to(engine.dtype).expand(rows, -1), Data(real=real), rng)
+        valid = torch.isfinite(result.gradient).all(1) & torch.isfinite(result.loss_g) & torch.isfinite(result.loss_d)
+        loss_g, loss_d = scalar_mean(result.loss_g, valid), scalar_mean(result.loss_d, valid)
+        metrics = {"objective": loss_g + loss_d, "loss_g": loss_g, "loss_d": loss_d}
+        return Direction(gradient=mean_of(result.gradient, valid), valid=valid, metrics=metrics)
+
+
+def _mixed(batch: TaskBatch, engine: Engine) -> Tensor:
+    """All samples of the meta-batch as rows [R, reals, *sample] in which neighbours come from different tasks."""
+    if batch.support_index is not None:
+        assert batch.support_pool is not None
+        support = batch.support_pool[batch.support_index.long()]
+    else:
+        support = batch.support
+    samples = torch.cat((support, batch.query), dim=1).transpose(0, 1).flatten(0, 1)
+    rows = len(samples) // engine.reals
+    if rows == 0:
+        raise ValueError(f"expected tasks_per_step * (shots + queries) >= {engine.reals}, got {len(samples)}")
+    samples = samples[: rows * engine.reals].to(engine.device, engine.dtype)
+    return samples.reshape(rows, engine.reals, *samples.shape[1:])

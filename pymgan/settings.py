@@ -1,0 +1,113 @@
+"""The settings of a run: what config.json holds, and what must be the same when the run is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ._version import __version__
+from .errors import CheckpointError, SettingsChanged
+from .meta import Meta, from_config
+from .meta.base import whole
+
+__all__ = ["Settings"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a run's numbers. Threads are not here: results do not depend on them.
+
+    Attributes:
+        tasks, fingerprint: the task distribution's name, and the hash of its data and splits.
+        gan: the networks and the loss (pymgan/arch.py), without weights.
+        methods: the `meta=` value and then the trained and untrained rivals, as plain values.
+        steps: meta-steps of each method, by name.
+        tasks_per_step, shots, queries, seed: of every meta-batch.
+        test_tasks: how many tasks of the test classes are evaluated at the end.
+        engine: the engine that was chosen, by name.
+        device: where it runs.
+    """
+
+    tasks: str
+    fingerprint: str
+    gan: dict[str, Any]
+    methods: list[dict[str, Any]]
+    steps: dict[str, int]
+    tasks_per_step: int
+    shots: int
+    queries: int
+    seed: int
+    test_tasks: int
+    engine: str
+    device: str
+
+    def __post_init__(self) -> None:
+        for name, steps in self.steps.items():
+            whole("steps" if name == self.methods[0]["name"] else f"steps of {name}", steps, least=1)
+        whole("tasks_per_step", self.tasks_per_step, least=1)
+        whole("shots", self.shots, least=2)
+        whole("queries", self.queries, least=2)
+        whole("seed", self.seed, least=0)
+        if self.seed >= 2**63:
+            raise ValueError(f"expected seed < 2**63, got {self.seed}")
+        whole("test_tasks", self.test_tasks, least=2)
+
+    def metas(self) -> list[Meta]:
+        """The methods as values; the first is the run's own."""
+        return [from_config(method) for method in self.methods]
+
+    def to_config(self) -> dict[str, Any]:
+        """What config.json holds."""
+        return {"format": FORMAT, "version": __version__, "settings": asdict(self)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], source: str) -> Settings:
+        """The inverse of `to_config`.
+
+        Raises:
+            CheckpointError: `config` is something else; `source` names it.
+        """
+        if config.get("format") != FORMAT or not isinstance(config.get("settings"), dict):
+            raise CheckpointError(f"{source} is not the config.json of a pymgan run of format {FORMAT}")
+        try:
+            return cls(**config["settings"])
+        except TypeError as error:
+            raise CheckpointError(f"{source} is not a whole config.json of a pymgan run ({error})") from error
+
+    def require_same(self, old: Settings, folder: str) -> None:
+        """Raise SettingsChanged, naming every difference, unless the folder's run was started with these settings."""
+        before, now = dict(_flatten(asdict(old))), dict(_flatten(asdict(self)))
+        lines = [
+            f"  {key}: {_show(before, key)} in the folder, {_show(now, key)} now"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key, _ABSENT) != now.get(key, _ABSENT)
+        ]
+        if lines:
+            raise SettingsChanged(
+                f"{folder} holds a run with other settings:\n"
+                + "\n".join(lines)
+                + "\nuse the same settings to resume it, or choose another out="
+            )
+
+
+_ABSENT = object()
+
+
+def _show(values: dict[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "absent"
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested dicts by dotted name. Methods go by their names, networks are one leaf a layer."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, (dict, list, tuple)) for item in value):
+        for index, item in enumerate(value):
+            label = item["name"] if isinstance(item, dict) and "name" in item else index
+            yield from _flatten(item, f"{prefix}.{label}")
+    else:
+        yield prefix, list(value) if isinstance(value, tuple) else value
