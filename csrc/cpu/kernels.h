@@ -1,0 +1,189 @@
+// What the interpreter asks of one instruction set. kernels.cpp is compiled once per set, with the vector
+// length as a compile-time constant; dispatch.cpp chooses at run time. No kernel allocates or throws.
+//
+// Layouts. A row-shaped value of M samples and N features is [M][ld], ld = padded(N), M rows, row-major. A Linear's
+// weight W [N][K] (out, in) is stored in one of two packed layouts, chosen by `narrow(N)`:
+//   panels   [padded(N)/16][K][16]   element (n, k) at ((n/16)*K + k)*16 + n%16, the usual one
+//   rows     [N][padded(K)]          for N <= kNarrow, outputs narrower than a vector
+// followed by nothing; biases are packed apart as [padded(N)]. Padding of parameters, gradients and directions is
+// zero and stays zero; padding of cotangents (gamma, delta and their tangents) is zero; padding of activations is finite.
+// Every pointer that kernels receive is 64-byte aligned at element 0 of its buffer.
+#pragma once
+
+#include <cstdint>
+
+#include "../plan.h"
+
+namespace pymgan::cpu {
+
+inline constexpr int kLanes = 16;  // panel width in elements, the same for every instruction set
+inline constexpr int kNarrow = 4;  // widths up to this use the `rows` layout
+inline constexpr int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+inline constexpr bool narrow(int64_t n) { return n <= kNarrow; }
+
+template <class T>
+struct Epilogue {
+  Apply apply = Apply::store;
+  Activation activation = Activation::identity;
+  T attributes[2] = {};
+  int64_t ld = 0;          // of all five below: [M][ld]
+  const T* ref = nullptr;
+  const T* q = nullptr;
+  const T* g = nullptr;
+  // outputs
+  T* out = nullptr;
+  T* pre = nullptr;
+};
+
+// How one product's terms are read.
+//   panels  B[p][n] = b[(n/16)*b_panel + p*b_row + n%16], contraction index p in [0, depth), broadcast A
+//   dots    N <= kNarrow outputs: out[m][n] = sum_p A[m][p] B[n][p], with vectors along p:
+//           B[n][p] = b[(p/16)*b_panel + n*b_row + p%16]; A rows contiguous (a_col == 1), depth is padded to 16 by the
+//           layout (the products of padding are zero: weights' padding is zero)
+enum class Access : uint8_t { panels, dots };
+
+template <class T>
+struct Term {
+  const T* a = nullptr;  // [M][depth]: A[m][p] = a[m*a_row + p]; null: the term is absent
+  int64_t a_row = 0;
+  const T* b = nullptr;
+  int64_t b_panel = 0, b_row = 0;
+  int depth = 0;
+  Access access = Access::panels;
+};
+
+// out[m][n] = epilogue(scale[m] * (A0 B0 + bias)[m][n] + (A1 B1)[m][n]),  m < M, n < padded(N)
+// dot_out[m] += sum_n dot[m][n] * (A0 B0 + bias)[m][n]: the directional derivative of a score, picked up on the way.
+// Term 0 may be absent (A0 B0 + bias is then zero and bias, dot must be null), and so may term 1.
+template <class T>
+struct Product {
+  int rows = 0, columns = 0;  // M, N
+  Term<T> term0, term1;
+  const T* bias = nullptr;   // [padded(N)]
+  const T* scale = nullptr;  // [M]; null: 1
+  const T* dot = nullptr;    // [M][ld]
+  T* dot_out = nullptr;      // [M]
+  Epilogue<T> epilogue;      // out [M][ld], columns N..padded(N) written too (zero acc through the epilogue)
+};
+
+// The weight gradient's form, out[m][n] (+)= sum_p A0[p][m] B0[p][n] + sum_p A1[p][m] B1[p][n], contraction over the
+// batch. For `panels` weights: A = h (m = k in [0, K)), B = delta (n over padded(N)); for `rows`: A = delta, B = h.
+template <class T>
+struct OuterTerm {
+  const T* a = nullptr;  // [depth][a_ld]
+  int64_t a_ld = 0;
+  const T* b = nullptr;  // [depth][b_ld]
+  int64_t b_ld = 0;
+  int depth = 0;
+};
+
+template <class T>
+struct OuterProduct {
+  int rows = 0, columns = 0;  // M (exact), N (all padded(N) columns are computed)
+  OuterTerm<T> term0, term1;  // either may be absent (a null)
+  bool accumulate = false;
+  // outputs
+  T* out = nullptr;  // out[m][n] at out[(n/16)*out_panel + m*out_row + n%16]
+  int64_t out_panel = 0, out_row = 0;
+};
+
+// out = epilogue(scale[m] * src[m][n]) over [M][ld]
+template <class T>
+struct Elementwise {
+  int rows = 0;
+  const T* src = nullptr;    // [M][ld]
+  const T* scale = nullptr;  // [M]; null: 1
+  Epilogue<T> epilogue;
+};
+
+// Losses and their derivatives with respect to the scores, means over the batch included (1/B).
+//   L_G = mean_f l_G(s);  L_D = mean_f l_Df(s) + mean_r l_Dr(s);   c = dL/ds, cc = d2L/ds2
+template <class T>
+struct Head {
+  Loss loss = Loss::nonsaturating;
+  T smoothing = 0;               // one-sided label smoothing: the real target is 1 - smoothing
+  int fakes = 0, reals = 0;      // the first `fakes` rows are G's samples
+  const T* score = nullptr;      // [fakes+reals][16], column 0
+  int64_t score_ld = kLanes;
+  // outputs, each [fakes+reals] (c_g is zero on real rows) or null
+  T* c_g = nullptr;
+  T* c_d = nullptr;
+  T* cc_g = nullptr;
+  T* cc_d = nullptr;
+  T* stats = nullptr;  // [6]: L_G, L_D, mean and deviation of s on fakes, then on reals
+};
+
+// theta' = theta - rate * scale * m',  m' = momentum * m + F, elementwise over n packed parameters.
+template <class T>
+struct Update {
+  int64_t n = 0;
+  T rate = 0, momentum = 0;
+  const T* gradient = nullptr;  // [n] F
+  const T* scale = nullptr;     // [n] learned rates; null: 1
+  const T* theta = nullptr;     // [n]
+  T* moment = nullptr;          // [n] in place; null: plain SGD
+  // outputs
+  T* theta_out = nullptr;  // [n], may be theta; null: only the moment moves
+  double* norm2 = nullptr; // sum of squares of F, in a fixed order; may be null
+};
+
+// The adjoint: a = v_m - rate * scale * v;  w = a;  v_m = momentum * a.  d_rate -= sum scale * m' * v,
+// d_scale -= rate * m' * v. Plain SGD: v_m null and m' = F.
+template <class T>
+struct UpdateAdjoint {
+  int64_t n = 0;
+  T rate = 0, momentum = 0;
+  const T* scale = nullptr;   // [n]; null: 1
+  const T* moved = nullptr;   // [n] m'; needed for d_rate and d_scale only
+  const T* v = nullptr;       // [n]
+  T* v_moment = nullptr;      // [n] in place; null: plain SGD
+  // outputs
+  T* w = nullptr;             // [n] adjoint of F
+  double* d_rate = nullptr;   // one number, accumulated; may be null
+  T* d_scale = nullptr;       // [n], accumulated; may be null
+};
+
+// Standard normals from Philox4x32-10 and Box-Muller: sample i of (seed, task, step, stream) depends on nothing else.
+// Counter block i/4 is (i/4, step low 32, step high 32 xor'd with stream << 16, task low 32); the key is the 64-bit seed
+// with the task's high 32 bits added to its high word. Words (0,1) give normals 4b, 4b+1 as r cos, r sin; (2,3) the next two.
+struct NoiseKey {
+  uint64_t seed = 0, task = 0, step = 0;
+  uint32_t stream = 0;
+};
+
+template <class T>
+struct Kernels {
+  const char* name;  // "v2", "avx2", "avx512", "portable"
+  void (*product)(const Product<T>&);
+  void (*outer)(const OuterProduct<T>&);
+  void (*elementwise)(const Elementwise<T>&);
+  void (*head)(const Head<T>&);
+  void (*update)(const Update<T>&);
+  void (*update_adjoint)(const UpdateAdjoint<T>&);
+  // out[m] (+)= sum_n x[m][n] y[m][n] over [rows][ld], all ld columns
+  void (*row_dot)(const T* x, const T* y, int rows, int64_t ld, T* out, bool accumulate);
+  // out[n] (+)= sum_m x[m][n] for n < ld
+  void (*column_sum)(const T* x, int rows, int64_t ld, T* out, bool accumulate);
+  // panels of W [padded(N)/16][K][16] -> panels of W^T [padded(K)/16][N][16] (columns K..padded(K) zero)
+  void (*transpose)(const T* w, int n, int k, T* out);
+  // one weight between torch's [N][K] and its packed layout (panels, or rows if narrow(N)); padding is zeroed
+  void (*pack)(const T* w, int n, int k, T* out);
+  void (*unpack)(const T* packed, int n, int k, T* out);
+  // out [rows][ld], normals i = row*columns + column in the first `columns`, zero in the rest
+  void (*noise)(const NoiseKey& key, int rows, int columns, int64_t ld, T* out);
+};
+
+// Instruction sets built into this binary, best first, and whether this machine can execute them.
+struct Isa {
+  const char* name;
+  bool (*supported)();
+  const Kernels<float>& (*f32)();
+  const Kernels<double>& (*f64)();
+};
+const Isa* isas(int* count);
+
+// The set to use: PYMGAN_ISA if it is set (throws std::invalid_argument if unknown or not executable here), else the
+// best that this machine executes.
+const Isa& chosen_isa(const char* requested);
+
+}  // namespace pymgan::cpu

@@ -1,0 +1,81 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+namespace pymgan {
+
+int64_t numel(const std::vector<int64_t>& shape) {
+  int64_t n = 1;
+  for (int64_t extent : shape) n *= extent;
+  return n;
+}
+
+int64_t PlanRow::in_features() const { return numel(in_shape); }
+int64_t PlanRow::out_features() const { return numel(out_shape); }
+
+const std::vector<int64_t>& Network::out_shape() const { return rows.empty() ? in_shape : rows.back().out_shape; }
+
+namespace {
+
+[[noreturn]] void fail(const std::string& network, const PlanRow& row, const std::string& what) {
+  throw std::invalid_argument("plan: " + network + " layer " + row.name + ": " + what);
+}
+
+using Range = std::pair<int64_t, int64_t>;  // [begin, end) in the flat phi
+
+// Features beyond this cannot be indexed by the engines' 32-bit row counts.
+constexpr int64_t kMaximumFeatures = int64_t{1} << 28;
+
+void check_row(const std::string& network, const Network& net, int index, std::vector<Range>& ranges) {
+  const PlanRow& row = net.rows[index];
+  if (row.input != index - 1) fail(network, row, "expected the input to be the row before, got row " + std::to_string(row.input));
+  const auto& before = row.input < 0 ? net.in_shape : net.rows[row.input].out_shape;
+  if (row.in_shape != before) fail(network, row, "expected the input shape to be the shape before it");
+  for (const auto* shape : {&row.in_shape, &row.out_shape})
+    for (int64_t extent : *shape)
+      if (extent < 1 || extent > kMaximumFeatures) fail(network, row, "expected extents from 1 to 2^28, got " + std::to_string(extent));
+  if (row.in_features() > kMaximumFeatures || row.out_features() > kMaximumFeatures)
+    fail(network, row, "expected at most 2^28 features a sample");
+  if (row.kind == LayerKind::linear) {
+    if (row.in_shape.size() != 1 || row.out_shape.size() != 1)
+      fail(network, row, "expected a flat input of one sample (put nn.Flatten() before it)");
+    if (row.weight < 0) fail(network, row, "expected a weight offset");
+    ranges.emplace_back(row.weight, row.weight + row.in_features() * row.out_features());
+    if (row.bias >= 0) ranges.emplace_back(row.bias, row.bias + row.out_features());
+  } else {
+    if (row.weight >= 0 || row.bias >= 0) fail(network, row, "expected no parameters");
+    if (row.in_features() != row.out_features()) fail(network, row, "expected as many outputs as inputs");
+  }
+}
+
+void check_network(const std::string& name, const Network& net, int64_t begin, int64_t end) {
+  if (net.in_shape.empty() || numel(net.in_shape) < 1) throw std::invalid_argument("plan: " + name + ": expected a non-empty input shape");
+  std::vector<Range> ranges;
+  for (int i = 0; i < static_cast<int>(net.rows.size()); ++i) check_row(name, net, i, ranges);
+  std::sort(ranges.begin(), ranges.end());
+  int64_t at = begin;
+  for (auto [first, last] : ranges) {
+    if (first != at) throw std::invalid_argument("plan: " + name + ": parameters overlap or leave a gap at offset " + std::to_string(at));
+    at = last;
+  }
+  if (at != end || begin == end)
+    throw std::invalid_argument("plan: " + name + ": expected its layers to hold " + std::to_string(end - begin) +
+                                " > 0 parameters, got " + std::to_string(at - begin));
+}
+
+}  // namespace
+
+void Plan::validate() const {
+  check_network("generator", generator, 0, generator_parameters);
+  check_network("discriminator", discriminator, generator_parameters, parameters);
+  if (numel(generator.out_shape()) != numel(discriminator.in_shape))
+    throw std::invalid_argument("plan: expected the generator's output to have the " + std::to_string(numel(discriminator.in_shape)) +
+                                " values of the discriminator's input, got " + std::to_string(numel(generator.out_shape())));
+  if (numel(discriminator.out_shape()) != 1)
+    throw std::invalid_argument("plan: expected the discriminator to give one score a sample, got " +
+                                std::to_string(numel(discriminator.out_shape())));
+}
+
+}  // namespace pymgan

@@ -1,0 +1,61 @@
+// The plan: what the compiler makes of two torch.nn.Sequential. C++ owns the record, Python fills it
+// (pymgan/plan.py), validate() checks every shape and offset before a pointer is touched.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace pymgan {
+
+enum class LayerKind : uint8_t { linear, activation, reshape };
+
+// Activations of layers; formulas.h holds f, f', f''. `identity` also means "no activation".
+enum class Activation : uint8_t { identity, leaky_relu, relu, elu, silu, softplus, tanh, sigmoid };
+inline constexpr int kActivations = 8;
+
+enum class Loss : uint8_t { nonsaturating, hinge, least_squares, wasserstein };
+
+// What happens to an accumulated element `acc` before it is stored.
+//   store     out = acc
+//   act       out = f(acc);           pre = acc    (pre: where f' needs the pre-activation)
+//   chain     out = f'(ref) acc;      pre = acc    (tangent forward, cotangent backward)
+//   chain2    out = f'(ref) acc + f''(ref) q g     (tangent of the cotangent)
+// ref is the activation's output or its pre-activation, see formulas.h (from_output). pre, q and g may be null
+// (q or g null in chain2: f'' is identically zero).
+enum class Apply : uint8_t { store, act, chain, chain2 };
+
+// One layer. A row names its input: -1 is the network's own input, i is the output of row i.
+struct PlanRow {
+  LayerKind kind = LayerKind::reshape;
+  std::string name;  // as the user knows it: "3: Linear(64, 64)"
+  int input = -1;
+  std::vector<int64_t> in_shape, out_shape;  // one sample
+  int64_t weight = -1, bias = -1;            // offsets into the flat phi; -1: none
+  Activation activation = Activation::identity;
+  std::array<double, 2> attributes{};  // slope (leaky_relu), alpha (elu), beta and threshold (softplus)
+
+  int64_t in_features() const;
+  int64_t out_features() const;
+};
+
+struct Network {
+  std::vector<int64_t> in_shape;
+  std::vector<PlanRow> rows;
+
+  const std::vector<int64_t>& out_shape() const;
+};
+
+// phi = parameters_to_vector(G) ++ parameters_to_vector(D): generator parameters come first.
+struct Plan {
+  Network generator, discriminator;
+  int64_t generator_parameters = 0, parameters = 0;
+
+  // Throws std::invalid_argument: shapes that do not chain, parameters that overlap or leave gaps.
+  void validate() const;
+};
+
+int64_t numel(const std::vector<int64_t>& shape);
+
+}  // namespace pymgan

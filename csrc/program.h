@@ -1,0 +1,173 @@
+// The instruction list: what the lowering makes of a game once, and every engine executes.
+//
+// A Procedure is a straight list over Values; jets, zeros, merges and storage have been decided when it is made. The mathematics
+// stands in sweeps.h (one network) and game.cpp (the two players); this file is the vocabulary.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "layout.h"
+#include "plan.h"
+
+namespace pymgan {
+
+enum class Op : uint8_t {
+  noise,        // out [rows][columns] = explicit noise or the counter-based generator's
+  load,         // out [rows][columns] = the step's real batch
+  input,        // out [rows][columns] = the caller's rows (generate's z; generate_vjp's cotangent)
+  fill,         // out [rows] = 0
+  spread,       // out [rows][columns]: column 0 = a0 [rows] (absent: 1), padding 0
+  product,      // out = apply(scale * (a0 B0 + bias) + a1 B1), dot_out += rowsum(dot * (a0 B0 + bias)); see `adjoint`
+  outer,        // W-shaped out (+)= b0^T a0 + b1^T a1 (contraction over rows0, rows1), its bias (+)= column sums of b0
+  elementwise,  // out = apply(scale * a0)
+  row_dot,      // out [rows] = sum over columns of a0 * b0
+  combine,      // out [rows] = a0 * b0 (rows0 of them) + a1 * b1: d of c_G plus d of c_D
+  head,         // scores a0 -> c_g, c_d, their derivatives, losses and statistics
+  transpose,    // out = W^T of the weight a0, in the layout that products with W want
+  copy,         // out = a0, parameter-shaped
+  check,        // squared norm of a player's gradient a0; a non-finite one ends the task
+  update,       // theta_out = theta - rate scale m', m' = momentum m + gradient
+  adjoint,      // out = w, the adjoint of the gradient through `update`; v_m; derivatives of the rates
+  output,       // the caller's rows = a0
+};
+const char* name(Op op);
+
+// Where a value lives.
+enum class Slot : uint8_t {
+  temp,         // arena, offset from liveness
+  residual,     // kept from a step for its pull-back: `saved` in storage mode "all"
+  phi,          // parameters before the step
+  phi_next,     // parameters after it
+  moment,       // of the optimiser, before the step; updated in place
+  rate_scale,   // learned multiplier of the rate, shared by all tasks
+  cotangent,    // v of cotangent `index`: of phi_{k+1} before the procedure, of phi_k after it
+  v_moment,     // the same for the moment
+  d_scale,      // derivative with respect to rate_scale
+  gradient,     // result of the `gradients` procedures, `index` of two
+  statistics,   // [6] of a head, for the trace: L_G, L_D, mean and deviation of the scores of fakes, then of reals
+};
+const char* name(Slot slot);
+
+enum class Shape : uint8_t { rows, vector, parameters };
+
+struct Value {
+  std::string name;
+  Slot slot = Slot::temp;
+  Shape shape = Shape::rows;
+  int index = 0;                        // cotangent number
+  int rows = 0, columns = 0;            // rows: [rows][pad(columns)]; vector: [rows]
+  int player = -1;                      // parameters: of one player, -1: of both
+  int64_t elements = 0;                 // allocated, padding included
+  int64_t offset = -1;                  // in the arena (temp) or in the residual block (residual)
+};
+
+// An operand: a value, from one of its rows on, or one tensor of a parameter-shaped value.
+struct Ref {
+  int value = -1;
+  int row = 0;
+  int tensor = -1;
+  int64_t offset = 0;       // elements from the value's start
+  int64_t bias_offset = -1; // of the tensor's bias, likewise; -1: none
+  explicit operator bool() const { return value >= 0; }
+};
+
+inline constexpr uint8_t kGenerator = 1, kDiscriminator = 2, kBoth = 3;
+
+struct Instr {
+  Op op = Op::fill;
+  uint8_t players = kBoth;  // executed if one of these players is active in the step
+  int rows = 0, columns = 0;  // of the output
+  int depth = 0;              // contracted features of a product
+  int rows0 = 0, rows1 = 0;   // contracted rows of outer's terms; rows of combine's first term
+  bool adjoint = false;       // product: B is W (a cotangent goes back), not W^T
+  bool accumulate = false;
+  Player player = Player::generator;  // update, adjoint, check, head (whose losses to report)
+  int index = 0;                      // cotangent number (adjoint), caller's buffer (input), players that report (head)
+  Apply apply = Apply::store;
+  Activation activation = Activation::identity;
+  std::array<double, 2> attributes{};
+  int fakes = 0, reals = 0;  // head
+
+  Ref a0, b0, a1, b1, bias, scale, dot, ref, q, g;
+  Ref theta, moment, rate_scale, moved;
+  // outputs
+  Ref out, pre, dot_out, c_g, c_d, cc_g, cc_d, stats, v, v_moment, d_scale;
+
+  int64_t flops = 0;  // of products, the merged count
+  int64_t bytes = 0;  // read and written once each
+};
+
+// Calls visit(ref, is_written) for every operand present; an accumulated output is read and written.
+template <class I, class Visit>
+void visit_operands(I& instr, Visit&& visit) {
+  for (auto* r : {&instr.a0, &instr.b0, &instr.a1, &instr.b1, &instr.bias, &instr.scale, &instr.dot, &instr.ref, &instr.q,
+                  &instr.g, &instr.theta, &instr.rate_scale, &instr.moved})
+    if (*r) visit(*r, false);
+  for (auto* r : {&instr.out, &instr.pre, &instr.dot_out, &instr.c_g, &instr.c_d, &instr.cc_g, &instr.cc_d, &instr.stats,
+                  &instr.moment, &instr.v, &instr.v_moment, &instr.d_scale})
+    if (*r) visit(*r, true);
+}
+
+struct Procedure {
+  std::string name;
+  std::vector<Value> values;
+  std::vector<Instr> code;
+  int64_t arena = 0;  // elements
+  int64_t flops = 0, bytes = 0;
+
+  std::string table() const;
+};
+
+struct Game {
+  Loss loss = Loss::nonsaturating;
+  double smoothing = 0.0;
+  int fakes = 1, reals = 1;
+  bool alternating = false;
+  double momentum = 0.0;      // 0: plain SGD, no moment
+  bool keep_all = false;      // storage mode "all": residuals of every step are kept
+};
+
+// Which halves of a cotangent can be nonzero before a pull-back and which are wanted after it (masks of kGenerator, kDiscriminator).
+struct Halves {
+  uint8_t support = kBoth, keep = kBoth;
+  auto operator<=>(const Halves&) const = default;
+};
+
+// The lowering of one game for one target. Procedures are made on first use and kept; threads may share a Program.
+class Program {
+ public:
+  Program(const Plan& plan, const Game& game, const Target& target);
+
+  const Plan& plan() const { return plan_; }
+  const Game& game() const { return game_; }
+  const Layout& layout() const { return layout_; }
+  bool has_moment() const { return game_.momentum > 0; }
+  int64_t residual_elements() const { return residual_elements_; }
+
+  const Procedure& step() const { return *step_; }
+  // One step's pull-back for all cotangents; with `rates`, d/d rate and d/d rate_scale too.
+  const Procedure& pull(const std::vector<Halves>& cotangents, bool rates);
+  const Procedure& gradients(bool full);
+  const Procedure& generate(int batch);
+  const Procedure& generate_vjp(int batch);
+
+ private:
+  Plan plan_;
+  Game game_;
+  Layout layout_;
+  std::map<std::string, int64_t> residuals_;  // offset of each kept value, by name
+  int64_t residual_elements_ = 0;
+  std::unique_ptr<Procedure> step_;
+  std::mutex mutex_;  // of the three below
+  std::map<std::pair<std::vector<Halves>, bool>, std::unique_ptr<Procedure>> pulls_;
+  std::map<bool, std::unique_ptr<Procedure>> gradients_;
+  std::map<std::pair<bool, int>, std::unique_ptr<Procedure>> generators_;
+};
+
+}  // namespace pymgan

@@ -1,0 +1,153 @@
+"""Selection of an engine; with plan.py, the only importer of the compiled parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from pymgan import _core
+from pymgan._version import __version__
+from pymgan.contract import Engine
+from pymgan.gan import GAN
+
+if _core.__version__ != __version__:
+    raise ImportError(
+        f"expected the compiled module of pymgan {__version__}, got one of {_core.__version__}: "
+        "install this checkout again (pip install -c constraints.txt .)"
+    )
+
+STORAGE = ("auto", "all", "phi", "every:S", "nested")
+PLAY = ("simultaneous", "alternating")
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """One engine's line in ``pymgan env``."""
+
+    name: str
+    available: bool
+    reason: str
+
+
+def instruction_sets() -> tuple[list[str], list[str], str]:
+    """(built, executable on this machine, chosen). The choice follows ``PYMGAN_ISA``."""
+    sets = _core.instruction_sets()
+    built = [name for name, _ in sets]
+    return built, [name for name, supported in sets if supported], _core.chosen_instruction_set(_requested_isa())
+
+
+def engines() -> list[EngineInfo]:
+    """Every engine of the design, and why it is not available where it is not."""
+    return [
+        EngineInfo("cpu", True, f"instruction set {instruction_sets()[2]}"),
+        EngineInfo("cuda", False, "not built yet: this version has no CUDA kernels"),
+        EngineInfo("triton", False, "not built yet: this version has no Triton kernels"),
+        EngineInfo("torch", True, "one torch op per instruction: readable, slow"),
+        EngineInfo("reference", True, "torch.func on the modules themselves: the oracle"),
+    ]
+
+
+def available_threads() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def compile(  # noqa: A001 - the public name of the contract
+    gan: GAN,
+    *,
+    fakes: int = 8,
+    reals: int = 8,
+    play: str = "simultaneous",
+    momentum: float = 0.0,
+    storage: str = "auto",
+    dtype: torch.dtype = torch.float32,
+    engine: str = "auto",
+    device: str | torch.device = "auto",
+    threads: int | None = None,
+    isa: str | None = None,
+) -> Engine:
+    """Compiles a GAN's inner loop and its exact pull-back.
+
+    Args:
+        gan: the two networks, the latent shape and the loss.
+        fakes: generated samples in each inner step's batch.
+        reals: real samples in each inner step's batch.
+        play: "simultaneous" (both players move from the same point) or "alternating" (D first, then G against the new D).
+        momentum: of the inner optimiser; 0 is plain SGD.
+        storage: what a step keeps for its pull-back: "all", "phi", "every:S", "nested", or "auto" (all).
+        dtype: float32, or float64 (correct, not tuned).
+        engine: "auto", "cpu", "torch" or "reference". "auto" picks the fastest that supports the program.
+        device: "auto" or "cpu".
+        threads: of the cpu engine; default: all cores this process may use.
+        isa: instruction set of the cpu engine; default: ``PYMGAN_ISA``, else the best of this machine.
+
+    Returns:
+        An :class:`~pymgan.contract.Engine`.
+
+    Raises:
+        ValueError: an argument is out of range, an engine or instruction set is unknown or not available.
+        NotImplementedError: a layer is not supported.
+    """
+    for name, value in (("fakes", fakes), ("reals", reals), ("threads", available_threads() if threads is None else threads)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"[compile] {name}: expected a whole number from 1, got {value!r}")
+    if play not in PLAY:
+        raise ValueError(f"[compile] play: expected one of {', '.join(PLAY)}, got {play!r}")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"[compile] momentum: expected a number in [0, 1), got {momentum!r}")
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"[compile] dtype: expected torch.float32 or torch.float64, got {dtype}")
+    if str(device) not in ("auto", "cpu"):
+        raise ValueError(f"[compile] device: expected 'cpu' (no engine for other devices in this version), got {str(device)!r}")
+    if engine == "auto":
+        engine = "cpu"
+    makers: dict[str, Callable[[], Engine]] = {
+        "cpu": lambda: _cpu(gan, fakes, reals, play, momentum, storage, dtype, threads, isa),
+        "torch": lambda: _torch(gan, fakes, reals, play, momentum, storage, dtype),
+        "reference": lambda: _reference(gan, fakes, reals, play, momentum, dtype),
+    }
+    if engine not in makers:
+        known = {info.name: info for info in engines()}
+        if engine in known:
+            raise ValueError(f"[compile] engine {engine!r} is not available here: {known[engine].reason}")
+        raise ValueError(f"[compile] engine: expected one of auto, {', '.join(known)}, got {engine!r}")
+    if isa is not None and engine != "cpu":
+        raise ValueError(f"[compile] isa: expected None for the {engine} engine, got {isa!r}")
+    return makers[engine]()
+
+
+def _requested_isa() -> str:
+    return os.environ.get("PYMGAN_ISA", "")
+
+
+def _cpu(
+    gan: GAN, fakes: int, reals: int, play: str, momentum: float, storage: str, dtype: torch.dtype, threads: int | None, isa: str | None
+) -> Engine:
+    from pymgan.cpu_engine import CpuEngine
+
+    return CpuEngine(
+        gan,
+        fakes=fakes,
+        reals=reals,
+        play=play,
+        momentum=momentum,
+        storage="all" if storage == "auto" else storage,
+        dtype=dtype,
+        threads=threads or available_threads(),
+        isa=isa or _requested_isa(),
+    )
+
+
+def _torch(gan: GAN, fakes: int, reals: int, play: str, momentum: float, storage: str, dtype: torch.dtype) -> Engine:
+    from pymgan.torch_engine import TorchEngine
+
+    return TorchEngine(gan, fakes=fakes, reals=reals, play=play, momentum=momentum, storage="all" if storage == "auto" else storage, dtype=dtype)
+
+
+def _reference(gan: GAN, fakes: int, reals: int, play: str, momentum: float, dtype: torch.dtype) -> Engine:
+    from pymgan.reference import ReferenceEngine
+
+    return ReferenceEngine(gan, fakes=fakes, reals=reals, play=play, momentum=momentum, dtype=dtype)

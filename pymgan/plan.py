@@ -1,0 +1,204 @@
+"""The plan compiler: two ``nn.Sequential`` become the record that the lowering reads.
+
+One function per layer type turns a module and the shape before it into a row. The table of those functions is also
+the list of what is supported, so the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from pymgan import _core
+from pymgan.gan import GAN
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the compiler made of a GAN. ``print(plan)`` is a table.
+
+    Attributes:
+        core: the validated record, owned by C++.
+        latent: shape of one latent sample z.
+        sample: shape of one generated sample: the generator's output, and the discriminator's input.
+        parameters: P, the length of ``parameters_to_vector(G) ++ parameters_to_vector(D)``.
+        generator_parameters: how many of them are G's; they come first.
+    """
+
+    core: Any
+    latent: Shape
+    sample: Shape
+
+    @property
+    def parameters(self) -> int:
+        return int(self.core.parameters)
+
+    @property
+    def generator_parameters(self) -> int:
+        return int(self.core.generator_parameters)
+
+    def __str__(self) -> str:
+        lines = [f"{'':3}{'layer':34}{'input':>14}{'output':>14}{'weight at':>11}{'bias at':>11}"]
+        for title, network in (("generator", self.core.generator), ("discriminator", self.core.discriminator)):
+            lines.append(f"{title} ({'x'.join(map(str, network.in_shape))})")
+            for row in network.rows:
+                cells = ("x".join(map(str, row.in_shape)), "x".join(map(str, row.out_shape)))
+                offsets = tuple("" if at < 0 else str(at) for at in (row.weight, row.bias))
+                lines.append(f"{'':3}{row.name:34}{cells[0]:>14}{cells[1]:>14}{offsets[0]:>11}{offsets[1]:>11}")
+        lines.append(
+            f"{self.parameters} parameters: {self.generator_parameters} of the generator, "
+            f"{self.parameters - self.generator_parameters} of the discriminator"
+        )
+        return "\n".join(lines)
+
+
+class _Compiler:
+    """Walks one network, keeping the shape and the offset into the flat parameter vector."""
+
+    def __init__(self, network: str, shape: Shape, offset: int) -> None:
+        self.network = network
+        self.shape = shape
+        self.offset = offset
+        self.rows: list[Any] = []
+        self.seen: dict[int, str] = {}
+        self.name = ""
+
+    def fail(self, expected: str, got: str) -> ValueError:
+        return ValueError(f"[plan] {self.network} layer {self.name}: expected {expected}, got {got}")
+
+    def add(self, kind: str, out_shape: Shape, **fields: Any) -> None:
+        self.rows.append(
+            _core.PlanRow(
+                kind=kind,
+                name=self.name,
+                input=len(self.rows) - 1,
+                in_shape=list(self.shape),
+                out_shape=list(out_shape),
+                **fields,
+            )
+        )
+        self.shape = out_shape
+
+    def take(self, count: int) -> int:
+        at = self.offset
+        self.offset += count
+        return at
+
+
+def _linear(c: _Compiler, m: nn.Linear) -> None:
+    if len(c.shape) != 1:
+        raise c.fail("a flat sample before it (put nn.Flatten() there)", f"a sample of shape {c.shape}")
+    if c.shape[0] != m.in_features:
+        raise c.fail(f"in_features={c.shape[0]}, the width before it", f"in_features={m.in_features}")
+    for parameter in m.parameters(recurse=False):
+        if (first := c.seen.setdefault(id(parameter), c.name)) != c.name:
+            raise c.fail("parameters of its own", f"parameters shared with layer {first}")
+    weight = c.take(m.weight.numel())
+    bias = c.take(m.bias.numel()) if m.bias is not None else -1
+    c.add("linear", (m.out_features,), weight=weight, bias=bias)
+
+
+def _activation(name: str, *attributes: str) -> Callable[[_Compiler, nn.Module], None]:
+    def compile_activation(c: _Compiler, m: nn.Module) -> None:
+        values = [float(getattr(m, attribute)) for attribute in attributes]
+        if not all(math.isfinite(v) for v in values):
+            raise c.fail(f"finite {', '.join(attributes)}", str(values))
+        c.add("activation", c.shape, activation=name, attributes=(values + [0.0, 0.0])[:2])
+
+    return compile_activation
+
+
+def _flatten(c: _Compiler, m: nn.Flatten) -> None:
+    if m.start_dim != 1 or m.end_dim != -1:
+        raise c.fail("nn.Flatten(1, -1): whole samples", f"nn.Flatten({m.start_dim}, {m.end_dim})")
+    c.add("reshape", (math.prod(c.shape),))
+
+
+def _unflatten(c: _Compiler, m: nn.Unflatten) -> None:
+    if m.dim != 1 or len(c.shape) != 1 or not all(isinstance(n, int) for n in m.unflattened_size):
+        raise c.fail("nn.Unflatten(1, sizes) of a flat sample", f"{m} on a sample of shape {c.shape}")
+    sizes = [int(n) for n in m.unflattened_size]
+    known = math.prod(n for n in sizes if n != -1)
+    if sizes.count(-1) == 1 and known > 0 and c.shape[0] % known == 0:
+        sizes[sizes.index(-1)] = c.shape[0] // known
+    if math.prod(sizes) != c.shape[0] or any(n < 1 for n in sizes):
+        raise c.fail(f"sizes whose product is {c.shape[0]}", str(tuple(m.unflattened_size)))
+    c.add("reshape", tuple(sizes))
+
+
+def _identity(c: _Compiler, m: nn.Identity) -> None:
+    c.add("reshape", c.shape)
+
+
+LAYERS: dict[type[nn.Module], Callable[[_Compiler, Any], None]] = {
+    nn.Linear: _linear,
+    nn.LeakyReLU: _activation("leaky_relu", "negative_slope"),
+    nn.ReLU: _activation("relu"),
+    nn.ELU: _activation("elu", "alpha"),
+    nn.SiLU: _activation("silu"),
+    nn.Softplus: _activation("softplus", "beta", "threshold"),
+    nn.Tanh: _activation("tanh"),
+    nn.Sigmoid: _activation("sigmoid"),
+    nn.Identity: _identity,
+    nn.Flatten: _flatten,
+    nn.Unflatten: _unflatten,
+}
+"""Every layer that the compiler understands; exactly these types, not their subclasses."""
+
+
+def _compile_network(title: str, module: nn.Sequential, shape: Shape, offset: int) -> tuple[Any, Shape, int]:
+    compiler = _Compiler(title, shape, offset)
+
+    def walk(sequential: nn.Sequential, prefix: str) -> None:
+        for index, (key, layer) in enumerate(sequential._modules.items()):
+            if layer is None:
+                continue
+            if type(layer) is nn.Sequential:
+                walk(layer, f"{prefix}{key}.")
+                continue
+            text = str(layer).split("\n", 1)[0]
+            short = text if len(text) <= 28 else f"{type(layer).__name__}(...)"
+            compiler.name = f"{prefix}{index}: {short}"
+            handler = LAYERS.get(type(layer))
+            if handler is None:
+                supported = ", ".join(kind.__name__ for kind in LAYERS)
+                raise NotImplementedError(
+                    f"[plan] {title} layer {prefix}{index} is {type(layer).__name__}, which is not supported; "
+                    f"supported: {supported}, and nn.Sequential of these"
+                )
+            if layer._forward_hooks or layer._forward_pre_hooks or hasattr(layer, "parametrizations"):
+                raise compiler.fail("a layer without hooks or parametrizations", "one that has some")
+            handler(compiler, layer)
+
+    walk(module, "")
+    return _core.Network(list(shape), compiler.rows), compiler.shape, compiler.offset
+
+
+def compile_plan(gan: GAN) -> Plan:
+    """Compiles a GAN's two networks.
+
+    Raises:
+        NotImplementedError: a layer is not supported; names the layer, its index and what is supported.
+        ValueError: shapes do not chain, parameters are shared, the generator's output is not the discriminator's input, or the
+            discriminator does not give one score a sample.
+    """
+    generator, sample, split = _compile_network("generator", gan.generator, tuple(gan.latent), 0)
+    first = next((m for m in gan.discriminator.modules() if isinstance(m, nn.Linear)), None)
+    if first is not None and math.prod(sample) != first.in_features:
+        raise ValueError(
+            f"[plan] expected the generator's output to have the {first.in_features} values of the discriminator's "
+            f"first Linear, got {math.prod(sample)} (shape {sample})"
+        )
+    discriminator, score, end = _compile_network("discriminator", gan.discriminator, sample, split)
+    if math.prod(score) != 1:
+        raise ValueError(f"[plan] expected the discriminator to give one score a sample, got shape {score}")
+    if split == 0 or end == split:
+        empty = "generator" if split == 0 else "discriminator"
+        raise ValueError(f"[plan] expected the {empty} to have parameters, got none")
+    return Plan(_core.Plan(generator, discriminator, split, end), tuple(gan.latent), sample)
