@@ -11,7 +11,7 @@ from .errors import CheckpointError, SettingsChanged
 from .meta import Meta, from_config
 from .meta.base import whole
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "check_counts"]
 
 FORMAT = 1
 
@@ -45,15 +45,9 @@ class Settings:
     device: str
 
     def __post_init__(self) -> None:
-        for name, steps in self.steps.items():
-            whole("steps" if name == self.methods[0]["name"] else f"steps of {name}", steps, least=1)
-        whole("tasks_per_step", self.tasks_per_step, least=1)
-        whole("shots", self.shots, least=2)
-        whole("queries", self.queries, least=2)
-        whole("seed", self.seed, least=0)
-        if self.seed >= 2**63:
-            raise ValueError(f"expected seed < 2**63, got {self.seed}")
-        whole("test_tasks", self.test_tasks, least=2)
+        check_counts(
+            tasks_per_step=self.tasks_per_step, shots=self.shots, queries=self.queries, seed=self.seed, test_tasks=self.test_tasks, **self.steps
+        )
 
     def metas(self) -> list[Meta]:
         """The methods as values; the first is the run's own."""
@@ -91,6 +85,18 @@ class Settings:
                 + "\n".join(lines)
                 + "\nuse the same settings to resume it, or choose another out="
             )
+
+
+# The least value of each number. Two samples are the fewest that have a distance to each other.
+_LEAST = {"shots": 2, "queries": 2, "seed": 0, "test_tasks": 2}
+
+
+def check_counts(**counts: Any) -> None:
+    """Raise TypeError or ValueError unless every argument is a whole number of a size that makes sense."""
+    for name, value in counts.items():
+        whole(name, value, least=_LEAST.get(name, 1))
+    if counts.get("seed", 0) >= 2**63:
+        raise ValueError(f"expected seed < 2**63, got {counts['seed']}")
 
 
 _ABSENT = object()

@@ -1,0 +1,253 @@
+"""The command line: `pymgan train | adapt | sample | env`, with the names and defaults of the Python functions.
+
+Exit codes: 0 done; 1 the run or pymgan itself failed; 2 something in the command or its files is not what it should be;
+130 stopped by Ctrl-C, after saving.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .meta import Meta
+    from .tasks import TaskDistribution
+
+__all__ = ["main"]
+
+FAILED, BAD_INPUT, STOPPED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Never a traceback, except with --debug."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            options.command(options)
+        except KeyboardInterrupt as stop:
+            print(str(stop) or "stopped", file=sys.stderr)
+            return STOPPED
+        except BrokenPipeError:
+            return FAILED
+        except Exception as error:
+            if options.debug:
+                traceback.print_exc()
+            print(f"pymgan: {_message(error)}", file=sys.stderr)
+            return BAD_INPUT if _is_bad_input(error) else FAILED
+    return 0
+
+
+def _is_bad_input(error: Exception) -> bool:
+    from .errors import FolderInUse
+
+    return isinstance(error, (ValueError, TypeError, OSError, NotImplementedError, FolderInUse, ModuleNotFoundError))
+
+
+def _message(error: Exception) -> str:
+    """One message for a person. OSErrors lose their number, errors that nobody foresaw say so."""
+    if isinstance(error, OSError) and error.strerror:
+        name = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{name}"
+    text = str(error) or type(error).__name__
+    if _is_bad_input(error) or isinstance(error, RuntimeError):
+        return text
+    return f"{type(error).__name__}: {text}\nthis is a bug in pymgan; run again with --debug and report what it prints"
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    print(f"pymgan: note: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pymgan", description="Meta-learning for GANs through a compiled engine.")
+    parser.add_argument("--version", action="version", version=f"pymgan {__version__}")
+    parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="train | adapt | sample | env")
+    _add_train(commands)
+    _add_adapt(commands)
+    _add_sample(commands)
+    env = commands.add_parser("env", help="versions, instruction sets, engines")
+    env.set_defaults(command=_env)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    from .meta import MAML
+    from .train import DEFAULTS
+
+    parser = commands.add_parser(
+        "train",
+        help="meta-learn a GAN, train its rivals beside it, evaluate all of them",
+        description="Without arguments: MAML, Joint and Reptile on glyphs, evaluated with Scratch beside them on test classes.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--tasks", default=DEFAULTS["tasks"], help="glyphs, glyphs32, digits, rings, or a folder with one folder of images per class")
+    add("--size", type=int, default=16, help="side of the images of a folder")
+    add("--channels", type=int, choices=(1, 3), default=1, help="channels of the images of a folder")
+    add("--arch", default="mlp", help="networks: mlp, or mlp:256,256 for hidden widths")
+    add("--loss", default="nonsaturating", help="nonsaturating, hinge, least_squares or wasserstein")
+    add("--meta", default="maml", help="maml, joint, reptile or scratch")
+    default = MAML()
+    for name, kind in (("order", int), ("objective", str), ("inner_steps", int), ("outer_lr", float)):
+        add(_flag(name), type=kind, default=None, help=f"of --meta; maml's is {getattr(default, name)}")
+    add("--inner-lr", type=float, nargs="+", default=None, help=f"of --meta, one number or G and D; maml's is {default.inner_lr}")
+    add("--play", choices=("simultaneous", "alternating"), default=None, help="of --meta")
+    add("--rivals", default=",".join(DEFAULTS["rivals"]), help="methods to compare with, or none")
+    for name in ("steps", "tasks_per_step", "shots", "queries", "seed", "test_tasks"):
+        add(_flag(name), type=int, default=DEFAULTS[name], help=" ")
+    add("--engine", default=DEFAULTS["engine"], help="auto, or one of pymgan env")
+    add("--device", default=DEFAULTS["device"], help=" ")
+    add("--threads", type=int, default=None, help="of the engine; all cores by default")
+    add("--out", default=None, help="run folder; runs/TASKS by default")
+    add("--resume", action=argparse.BooleanOptionalAction, default=True, help="continue the run in --out")
+    add("--progress", action=argparse.BooleanOptionalAction, default=True, help=" ")
+    parser.set_defaults(command=_train)
+
+
+def _add_adapt(commands: Any) -> None:
+    parser = commands.add_parser("adapt", help="adapt a run to a folder of your own images")
+    add = parser.add_argument
+    add("--run", required=True, help="run folder of pymgan train")
+    add("--images", required=True, help="folder of images of one class")
+    add("--steps", type=int, default=None, help="inner steps; as meta-trained by default")
+    add("--seed", type=int, default=0, help="of the noise")
+    add("--n", type=int, default=64, help="samples to draw")
+    add("--out", default=None, help="folder for adapted.safetensors and samples.png; adapted/NAME in the run folder by default")
+    add("--threads", type=int, default=None, help="of the engine; all cores by default")
+    parser.set_defaults(command=_adapt)
+
+
+def _add_sample(commands: Any) -> None:
+    parser = commands.add_parser("sample", help="draw samples from adapted weights, or from a run before adaptation")
+    add = parser.add_argument
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--weights", help="a file that pymgan adapt wrote")
+    source.add_argument("--run", help="a run folder: its meta-parameters, not adapted")
+    add("--n", type=int, default=64, help="samples to draw")
+    add("--seed", type=int, default=0, help="of the noise")
+    add("--out", default="samples.png", help="picture (.png) or array (.npy)")
+    parser.set_defaults(command=_sample)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from .arch import make
+    from .finish import table
+    from .train import train
+
+    tasks = _distribution(options)
+    rivals = [] if options.rivals in ("", "none") else options.rivals.split(",")
+    out = options.out or Path("runs") / tasks.name
+    run = train(
+        tasks,
+        make(options.arch, tasks.sample_shape, loss=options.loss, seed=options.seed),
+        meta=_meta(options),
+        rivals=rivals,
+        steps=options.steps,
+        tasks_per_step=options.tasks_per_step,
+        shots=options.shots,
+        queries=options.queries,
+        seed=options.seed,
+        test_tasks=options.test_tasks,
+        engine=options.engine,
+        device=options.device,
+        threads=options.threads,
+        out=out,
+        resume=options.resume,
+        progress=options.progress,
+    )
+    assert run.summary is not None  # a run that ends has one
+    print(table(run.summary))
+    print(f"{out}/summary.json  {out}/samples.png")
+
+
+def _distribution(options: argparse.Namespace) -> TaskDistribution:
+    from . import tasks
+
+    if Path(options.tasks).is_dir():
+        return tasks.from_folder(options.tasks, size=options.size, channels=options.channels)
+    return tasks.get(options.tasks)
+
+
+def _meta(options: argparse.Namespace) -> Meta:
+    """The `meta=` value: its own defaults, except for what was asked for."""
+    from .meta import by_name
+
+    names = ("order", "objective", "inner_steps", "outer_lr", "play")
+    values = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.inner_lr is not None:
+        if len(options.inner_lr) > 2:
+            raise ValueError(f"expected --inner-lr with one number or two, got {len(options.inner_lr)}")
+        values["inner_lr"] = options.inner_lr[0] if len(options.inner_lr) == 1 else tuple(options.inner_lr)
+    return by_name(options.meta, **values)
+
+
+def _adapt(options: argparse.Namespace) -> None:
+    from . import pictures
+    from .run import load
+    from .samples import read_images
+
+    run = load(options.run, threads=options.threads)
+    images = read_images(options.images, run.sample_shape)
+    few = run.adapt(images, options.steps, seed=options.seed)
+    out = Path(options.out) if options.out else Path(options.run) / "adapted" / Path(options.images).resolve().name
+    _make_folder(out)
+    few.save(out / "adapted.safetensors")
+    samples = few.sample(options.n, seed=options.seed)
+    before = run.before().sample(options.n, seed=options.seed)
+    panels = [("your images", images[:8].unsqueeze(0)), ("before", before[:8].unsqueeze(0)), ("after", samples[:8].unsqueeze(0))]
+    pictures.comparison(out / "comparison.png", panels, [""])
+    pictures.grid(out / "samples.png", samples)
+    print(f"adapted to {len(images)} images: {out}/adapted.safetensors  {out}/samples.png  {out}/comparison.png")
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from . import pictures
+    from .checkpoint import atomic_write
+    from .run import FewShot, load
+
+    out = Path(options.out)
+    if out.suffix not in (".png", ".npy"):
+        raise ValueError(f"expected --out to end in .png or .npy, got {out}")
+    few = FewShot.load(options.weights) if options.weights else load(options.run).before()
+    samples = few.sample(options.n, seed=options.seed)
+    _make_folder(out.parent)
+    if out.suffix == ".png":
+        pictures.grid(out, samples)
+    else:
+        import io
+
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.save(buffer, samples.numpy())
+        atomic_write(out, buffer.getvalue())
+    print(f"{len(samples)} samples: {out}")
+
+
+def _make_folder(path: Path) -> None:
+    from .checkpoint import cannot_write
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _env(_: argparse.Namespace) -> None:
+    from .env import report
+
+    print(report())

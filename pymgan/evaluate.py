@@ -1,0 +1,108 @@
+"""How good adapted generators are: every method with the same support sets, the same inner steps and the same noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from . import metrics
+from .contract import Rng
+from .meta.base import fine_tune, scalar_mean
+
+if TYPE_CHECKING:
+    from .contract import Engine
+    from .tasks import TaskBatch
+
+__all__ = ["METRICS", "RATES", "Contender", "Scores", "choose_rates", "energy_after", "evaluate", "generate_after", "summarise"]
+
+METRICS = ("energy", "swd", "mmd2", "nearest_support")
+SAMPLES = 64  # generated per task
+STREAM = 2  # of the counter-based noise
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # tried for each player when fine-tuning rates are chosen
+CHUNK = 32  # tasks at a time
+
+Scores = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of the comparison.
+
+    Attributes:
+        name: as in summary.json.
+        engine: with the method's own play and momentum.
+        phi: [P], where adaptation starts.
+        rates: [K, 2], or None for no adaptation.
+    """
+
+    name: str
+    engine: Engine
+    phi: Tensor
+    rates: Tensor | None
+
+
+def adapted(contender: Contender, batch: TaskBatch, *, seed: int) -> tuple[Tensor, Tensor]:
+    """phi_K [T, P] of every task and which of them are finite, bool [T]."""
+    engine, rates = contender.engine, contender.rates
+    start = contender.phi.to(engine.device, engine.dtype)
+    if rates is None:
+        return start.expand(len(batch.ids), -1), torch.ones(len(batch.ids), dtype=torch.bool)
+    result = fine_tune(engine, start, rates, batch, seed=seed, steps=len(rates))
+    return result.phi, result.trace.valid.cpu()
+
+
+def generate_after(contender: Contender, batch: TaskBatch, *, seed: int, samples: int = SAMPLES) -> tuple[Tensor, Tensor]:
+    """Samples [T, samples, *shape] of the adapted generators, and which tasks are finite, bool [T]."""
+    phi, valid = adapted(contender, batch, seed=seed)
+    engine = contender.engine
+    steps = 0 if contender.rates is None else len(contender.rates)
+    z = engine.noise(Rng(seed=seed, tasks=batch.ids), len(batch.ids), samples, step=steps, stream=STREAM)
+    return engine.generate(phi, z), valid
+
+
+def energy_after(engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int) -> float:
+    """Mean energy distance to the query sets after adaptation; infinite when a task does not stay finite."""
+    fake, valid = generate_after(Contender("", engine, phi, rates), batch, seed=seed)
+    value, _ = engine.distance("energy", fake, batch.query.to(engine.device, engine.dtype))
+    valid = valid & torch.isfinite(value).cpu()
+    return scalar_mean(value.cpu(), valid) if bool(valid.all()) else math.inf
+
+
+def choose_rates(engine: Engine, phi: Tensor, steps: int, batch: TaskBatch, *, seed: int) -> tuple[Tensor, float]:
+    """The fine-tuning rates [steps, 2] with the least energy distance on validation tasks, of all pairs of `RATES`."""
+    best, best_value = (RATES[0], RATES[0]), math.inf
+    for pair in product(RATES, RATES):
+        value = energy_after(engine, phi, torch.tensor(pair).expand(steps, 2), batch, seed=seed)
+        if value < best_value:
+            best, best_value = pair, value
+    return torch.tensor(best, dtype=torch.float64).expand(steps, 2).clone(), best_value
+
+
+def evaluate(contenders: Sequence[Contender], batch: TaskBatch, *, seed: int) -> dict[str, Scores]:
+    """Every metric of every contender against the query sets: `{name: {metric: {"mean", "ci95"}}}`.
+
+    ci95 is the half-width of the 95 % interval of the mean over tasks.
+    """
+    return {one.name: summarise(score(one, batch, seed=seed)) for one in contenders}
+
+
+def score(contender: Contender, batch: TaskBatch, *, seed: int) -> dict[str, Tensor]:
+    """Every metric [T] of one contender. Samples of a task that became non-finite count as they are at its last finite step."""
+    fake, _ = generate_after(contender, batch, seed=seed)
+    return metrics.all_metrics(fake, batch)
+
+
+def summarise(values: dict[str, Tensor]) -> Scores:
+    """Mean and 95 % half-width of values [T]."""
+    result: Scores = {}
+    for name, value in values.items():
+        value = value.double()
+        half = 1.96 * float(value.std(unbiased=True)) / math.sqrt(len(value))
+        result[name] = {"mean": float(value.mean()), "ci95": half}
+    return result

@@ -1,0 +1,116 @@
+"""The end of a run: fine-tuning rates, the evaluation on test classes, summary.json, samples.png."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from . import pictures
+from ._version import __version__
+from .evaluate import Contender, Scores, choose_rates, evaluate, generate_after
+from .loop import TEST, TEST_SHARED, draw
+from .progress import say
+
+if TYPE_CHECKING:
+    from .loop import Trainer
+    from .tasks import TaskBatch, TaskDistribution
+
+__all__ = ["SUMMARY", "finish", "table"]
+
+SUMMARY = "summary.json"
+
+PICTURED = 6  # test classes in samples.png
+SHOWN = 8  # samples of each
+
+_TITLES = {"before": "before", "after": "after", "joint": "joint", "reptile": "Reptile", "scratch": "scratch", "maml": "MAML"}
+
+
+def finish(trainer: Trainer, tasks: TaskDistribution, *, since: float, show: bool) -> dict[str, Any]:
+    """Evaluate every method on tasks of the test classes; writes summary.json and samples.png and returns the summary.
+
+    Fine-tuning rates of rivals are chosen on the validation classes, of all pairs of a small grid. The run's own method adapts
+    with the rates that it was meta-trained with, as `Run.adapt` does.
+
+    Args:
+        since: `time.monotonic()` at the start of this session.
+    """
+    settings, folder = trainer.settings, trainer.folder
+    say("choosing the rivals' fine-tuning rates on validation classes", show=show and len(settings.methods) > 1)
+    contenders, chosen = _contenders(trainer)
+    test = tasks.split("test")
+    batch = draw(test, settings, TEST, count=settings.test_tasks)
+    say(f"evaluating on {len(batch.ids)} tasks of test classes", show=show)
+    summary: dict[str, Any] = {"test": {"tasks": len(batch.ids), **evaluate(contenders, batch, seed=settings.seed)}}
+    shared = _shared(test, trainer)
+    if shared is not None:
+        scores = evaluate(contenders, shared, seed=settings.seed)
+        summary["test_shared_faces"] = {"tasks": len(shared.ids), **scores}
+    if folder is not None:
+        draw_samples(folder.path / "samples.png", contenders, batch, seed=settings.seed)
+    trained = trainer.seconds()
+    summary |= {
+        "fine_tuning_rates": chosen,
+        "engine": settings.engine,
+        "seed": settings.seed,
+        "version": __version__,
+        "settings": settings.to_config()["settings"],
+        "train_s": trained,
+        "wall_s": round(max(time.monotonic() - since, sum(trained.values())), 3),
+    }
+    if folder is not None:
+        folder.write_json(SUMMARY, summary)
+    return summary
+
+
+def _contenders(trainer: Trainer) -> tuple[list[Contender], dict[str, Any]]:
+    """Rows of the comparison in the order of the picture, and what is known about their rates."""
+    settings = trainer.settings
+    first, *others = settings.metas()
+    own = trainer.learner(first.name)
+    start = own.average if own else trainer.initial
+    rates = own.inner_rates if own else first.rates()
+    engine = trainer.engines[first.name]
+    contenders = [Contender("before", engine, start, None), Contender("after", engine, start, rates)]
+    chosen: dict[str, Any] = {}
+    for method in others:
+        learner = trainer.learner(method.name)
+        phi = learner.average if learner else trainer.initial
+        engine = trainer.engines[method.name]
+        best, value = choose_rates(engine, phi, method.inner_steps, trainer.validation, seed=settings.seed)
+        contenders.append(Contender(method.name, engine, phi, best))
+        chosen[method.name] = {"generator": float(best[0, 0]), "discriminator": float(best[0, 1]), "validation_energy": value}
+    return contenders, chosen
+
+
+def draw_samples(path: Any, contenders: list[Contender], batch: TaskBatch, *, seed: int) -> None:
+    """samples.png: support, before adaptation, after, each rival, real queries."""
+    panels: list[tuple[str, Tensor]] = [("support", _support(batch)[:, :SHOWN])]
+    for contender in contenders:
+        fake, _ = generate_after(contender, batch, seed=seed, samples=SHOWN)
+        panels.append((_TITLES.get(contender.name, contender.name), fake.cpu().float()))
+    panels.append(("real queries", batch.query[:, :SHOWN]))
+    pictures.comparison(path, panels, [str(name) for name in batch.classes])
+
+
+def _support(batch: TaskBatch) -> Tensor:
+    if batch.support_index is not None:
+        assert batch.support_pool is not None
+        return batch.support_pool[batch.support_index.long()]
+    return batch.support
+
+
+def _shared(test: TaskDistribution, trainer: Trainer) -> TaskBatch | None:
+    raise NotImplementedError(TEST_SHARED)
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The test scores as a table a person can read."""
+    scores: dict[str, Scores] = {k: v for k, v in summary["test"].items() if k != "tasks"}
+    names = list(next(iter(scores.values())))
+    lines = ["".join(["method    ", *(f"{name:>24}" for name in names)])]
+    for method, values in scores.items():
+        cells = [f"{values[name]['mean']:.4f} ± {values[name]['ci95']:.4f}" for name in names]
+        lines.append("".join([f"{method:<10}", *(f"{cell:>24}" for cell in cells)]))
+    return "\n".join(lines)

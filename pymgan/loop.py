@@ -1,0 +1,304 @@
+"""The training loop: batches, meta-steps, rows of metrics, checkpoints, and every way in which it can stop."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import Interrupted, TrainingFailed
+from .evaluate import energy_after
+from .events import Events
+from .folder import RunFolder
+from .learner import Learner
+from .memory import peak_memory
+from .meta import Meta
+from .progress import Bar, say
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .contract import Engine
+    from .tasks import TaskBatch, TaskDistribution
+
+__all__ = ["Callback", "Step", "Trainer", "draw"]
+
+# Purposes of random streams: which tasks are drawn depends on (seed, purpose, step) and on nothing else.
+TRAIN, VALIDATION, TEST, TEST_SHARED = range(4)
+
+ROWS = 500  # rows of metrics per method
+VALIDATIONS = 20  # of which so many carry the energy distance on validation classes
+VALIDATION_TASKS = 40
+SAVE_EVERY_S = 5.0
+FAILURES = 5  # steps in a row in which most tasks failed: more is not bad luck
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a callback gets after every meta-step.
+
+    Attributes:
+        method: the name of the method that trains, such as "maml".
+        step: meta-steps done.
+        metrics: objective, losses, gradient norm; now and then the energy distance on validation classes.
+        parameters: [P], the meta-parameters. Valid until the next step; copy it to keep it.
+    """
+
+    method: str
+    step: int
+    metrics: dict[str, float]
+    parameters: Tensor
+
+
+Callback = Callable[[Step], None]
+
+
+def draw(
+    tasks: TaskDistribution, settings: Settings, purpose: int, step: int = 0, *, count: int | None = None, **options: Any
+) -> TaskBatch:
+    """The tasks of one step. The same arguments give the same tasks, on every machine and after every resume."""
+    rng = np.random.default_rng([settings.seed, purpose, step])
+    return tasks.sample(count or settings.tasks_per_step, settings.shots, settings.queries, rng, **options)
+
+
+class Trainer:
+    """Trains the methods of a run one after the other and keeps the folder in step.
+
+    Args:
+        settings: of the run.
+        tasks: the whole distribution.
+        methods: those to train and to compare, in order; only the first kind becomes a learner.
+        engines: by method name.
+        initial: [P], the weights that every method started from.
+        folder: None keeps everything in memory.
+        callbacks: called after every meta-step.
+        show: a progress bar and lines on stderr.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tasks: TaskDistribution,
+        methods: Sequence[Meta],
+        engines: dict[str, Engine],
+        initial: Tensor,
+        *,
+        folder: RunFolder | None = None,
+        callbacks: Sequence[Callback] = (),
+        show: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.learners = [Learner(method, initial) for method in methods if method.trains]
+        self.engines = engines
+        self.initial = initial
+        self.history: list[dict[str, Any]] = []
+        self._folder = folder
+        self._train = tasks.split("train")
+        self._validation = draw(tasks.split("validation"), settings, VALIDATION, count=VALIDATION_TASKS)
+        self._callbacks = callbacks
+        self._show = show
+        self._saved_at = time.monotonic()
+
+    @property
+    def folder(self) -> RunFolder | None:
+        return self._folder
+
+    @property
+    def validation(self) -> TaskBatch:
+        """The fixed tasks of the validation classes."""
+        return self._validation
+
+    def learner(self, name: str) -> Learner | None:
+        """The learner of a trained method."""
+        return next((learner for learner in self.learners if learner.meta.name == name), None)
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time of each trained method's steps, over all sessions."""
+        return {row["method"]: row["wall_s"] for row in self.history}
+
+    def estimate(self) -> tuple[float, float]:
+        """Seconds that the remaining steps will take, and bytes of memory, from trying one step of each method."""
+        seconds, memory = 0.0, 0.0
+        before = peak_memory()
+        for learner in self.learners:
+            left = self.settings.steps[learner.meta.name] - learner.step
+            if left > 0:
+                with _torch_threads(self.engines[learner.meta.name]):
+                    times = [self._try_step(learner) for _ in range(2)]
+                seconds += left * min(times)
+        memory = max(0.0, peak_memory() - before)
+        return seconds, memory
+
+    def _try_step(self, learner: Learner) -> float:
+        """Seconds of one meta-step that changes nothing."""
+        started = time.monotonic()
+        batch = draw(self._train, self.settings, TRAIN, learner.step)
+        learner.meta.direction(
+            self.engines[learner.meta.name], learner.parameters, learner.inner_rates, batch, seed=self.settings.seed, step=learner.step
+        )
+        return time.monotonic() - started
+
+    def restore(self) -> bool:
+        """Continue from the folder's checkpoint; True when there was one."""
+        found = self._folder.restore() if self._folder else None
+        if self._folder is None or found is None:
+            return False
+        tensors, state = found
+        if tensors["initial"].shape != self.initial.shape:
+            raise ValueError(f"expected a checkpoint with {self.initial.numel():,} parameters, got {tensors['initial'].numel():,}")
+        self.initial = tensors["initial"]
+        for learner in self.learners:
+            prefix = f"{learner.meta.name}."
+            own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            learner.restore(own, state["learners"][learner.meta.name])
+        done = {learner.meta.name: learner.step for learner in self.learners}
+        self.history = self._folder.cut(lambda row: row.get("step", 0) <= done.get(row.get("method", ""), -1))
+        return True
+
+    def save(self) -> None:
+        """Write the checkpoint now. Its bytes depend on the steps done and not on when it is written."""
+        self._saved_at = time.monotonic()
+        if self._folder is None:
+            return
+        tensors, counters = {"initial": self.initial}, {}
+        for learner in self.learners:
+            own, counters[learner.meta.name] = learner.state()
+            tensors |= {f"{learner.meta.name}.{key}": value for key, value in own.items()}
+        self._folder.save(tensors, {"learners": counters})
+
+    def run(self) -> None:
+        """Train every method to its last step.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM; the state is saved.
+            TrainingFailed: most tasks became non-finite; the last good state is saved.
+        """
+        if self._folder is not None and not any(learner.step for learner in self.learners):
+            self.save()  # a run that fails or ends early leaves a state from its first moment on
+        with _Stop() as stop:
+            for learner in self.learners:
+                if learner.step < self.settings.steps[learner.meta.name]:
+                    with _torch_threads(self.engines[learner.meta.name]):
+                        self._train_one(learner, stop)
+                    self.save()
+
+    def _train_one(self, learner: Learner, stop: _Stop) -> None:
+        name, settings = learner.meta.name, self.settings
+        total = settings.steps[name]
+        engine = self.engines[name]
+        earlier = [row["wall_s"] for row in self.history if row["method"] == name]
+        started = time.monotonic() - (earlier[-1] if earlier else 0.0)
+        failures = 0
+        events = Events(self._folder.path / "events" / name if self._folder else None, learner.step)
+        with events, Bar(name, learner.step, total, settings.tasks_per_step, show=self._show) as bar:
+            while learner.step < total:
+                batch = draw(self._train, settings, TRAIN, learner.step)
+                direction = learner.meta.direction(
+                    engine, learner.parameters, learner.inner_rates, batch, seed=settings.seed, step=learner.step
+                )
+                failed = 2 * int(direction.valid.sum()) < len(direction.valid)
+                failures = failures + 1 if failed else 0
+                if failures >= FAILURES:
+                    self._fail(learner, failures)
+                norm = learner.descend(direction)
+                metrics = direction.metrics | {"gradient_norm": norm}
+                if _due(learner.step, total, VALIDATIONS):
+                    metrics |= self._validate(learner)
+                if _due(learner.step, total, ROWS):
+                    self._row(learner, metrics, time.monotonic() - started)
+                    events.add(learner.step, metrics)
+                bar.step(metrics, learner.skipped)
+                for callback in self._callbacks:
+                    callback(Step(name, learner.step, metrics, learner.parameters))
+                if stop.asked:
+                    self._interrupt(learner, failures)
+                if failures == 0 and time.monotonic() - self._saved_at > SAVE_EVERY_S:
+                    self.save()
+
+    def _validate(self, learner: Learner) -> dict[str, float]:
+        """Energy distance after adaptation on validation classes, with the averaged meta-parameters and with the raw ones."""
+        engine = self.engines[learner.meta.name]
+        both = {"validation_energy": learner.average, "validation_energy_raw": learner.parameters}
+        return {
+            name: energy_after(engine, phi, learner.inner_rates, self._validation, seed=self.settings.seed)
+            for name, phi in both.items()
+        }
+
+    def _row(self, learner: Learner, metrics: dict[str, float], wall: float) -> None:
+        finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+        row = {
+            "method": learner.meta.name,
+            "step": learner.step,
+            **finite,
+            "tasks": learner.tasks,
+            "skipped": learner.skipped,
+            "wall_s": round(wall, 3),
+        }
+        self.history.append(row)
+        if self._folder:
+            self._folder.append(row)
+
+    def _interrupt(self, learner: Learner, failures: int) -> None:
+        done = f"{learner.meta.name} is at step {learner.step} of {self.settings.steps[learner.meta.name]}"
+        if self._folder is None:
+            raise Interrupted(f"stopped: {done}; nothing was saved, as there is no out= folder")
+        if failures == 0:
+            self.save()
+        raise Interrupted(f"stopped and saved: {done}; the same command resumes in {self._folder.path}")
+
+    def _fail(self, learner: Learner, failures: int) -> None:
+        place = f"; the last good state is in {self._folder.path}" if self._folder else ""
+        raise TrainingFailed(
+            f"{learner.meta.name}: most tasks became non-finite in {failures} steps in a row, the last at step {learner.step}"
+            f"{place}. Lower inner_lr or outer_lr, or check the data's range"
+        )
+
+
+def _due(step: int, total: int, times: int) -> bool:
+    return step == total or step % max(1, total // times) == 0
+
+
+class _Stop:
+    """While active, SIGINT and SIGTERM only ask: the loop stops after a whole step. A second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._old: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            for kind in (signal.SIGINT, signal.SIGTERM):
+                self._old[kind] = signal.signal(kind, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for kind, handler in self._old.items():
+            signal.signal(kind, handler)
+
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        say("\nstopping after this step")
+
+
+@contextlib.contextmanager
+def _torch_threads(engine: Engine) -> Iterator[None]:
+    """One torch thread beside the compiled engine: torch's own would spin on the cores that the engine uses, and cut sums
+    into other pieces on another machine."""
+    before = torch.get_num_threads()
+    if engine.name == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,255 @@
+"""`pymgan.train`: from tasks and two networks to a run."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .arch import gan_to_config, make
+from .contract import Engine
+from .engine import compile as compile_engine
+from .errors import CheckpointError
+from .finish import SUMMARY, finish
+from .folder import RunFolder, read_json
+from .gan import GAN
+from .loop import Callback, Trainer
+from .meta import MAML, Meta
+from .meta import by_name as method_by_name
+from .progress import bytes_text, duration, say
+from .run import Run
+from .settings import Settings, check_counts
+
+if TYPE_CHECKING:
+    from .tasks import TaskDistribution
+
+__all__ = ["DEFAULTS", "RIVALS", "RIVAL_STEPS", "STEPS", "train"]
+
+STEPS = 1500
+RIVALS = ("joint", "reptile", "scratch")
+
+# Steps of a rival for one step of MAML at second order, so that wall times agree on the default run. Measured on two cores.
+RIVAL_STEPS = {"maml": 1.0, "joint": 6.0, "reptile": 3.0}
+
+
+def train(
+    tasks: TaskDistribution | str | None = None,
+    gan: GAN | str | None = None,
+    *,
+    meta: Meta | str = MAML(),  # noqa: B008 - frozen
+    controller: None = None,
+    steps: int = STEPS,
+    tasks_per_step: int = 16,
+    shots: int = 8,
+    queries: int = 8,
+    seed: int = 0,
+    rivals: Sequence[Meta | str] = RIVALS,
+    test_tasks: int = 120,
+    engine: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+) -> Run:
+    """Meta-learn a GAN on many small tasks, train the rivals beside it, and evaluate all of them on test classes.
+
+    Args:
+        tasks: a task distribution, or the name of one ("glyphs" by default; see `pymgan.tasks`).
+        gan: a `pymgan.GAN`, or the name of an architecture ("mlp" by default), sized for the tasks' samples.
+        meta: how to meta-learn: `pymgan.MAML(...)`, `Reptile(...)`, `Joint(...)`, or the name of one.
+        controller: None; a learned controller of the inner loop finds its room here.
+        steps: meta-steps. Trained rivals take as many as fit into about the same wall time, in the ratios of `RIVAL_STEPS`.
+        tasks_per_step: tasks in a meta-batch.
+        shots: samples in each task's support set.
+        queries: samples in each task's query set.
+        seed: of the initial weights, the tasks and the noise.
+        rivals: methods to compare with, trained in the same run with their own steps. () trains `meta` alone.
+        test_tasks: tasks of the test classes in the evaluation at the end.
+        engine: "auto", or one of `pymgan env`.
+        device: "auto" or a torch device.
+        threads: of the engine; None takes all cores. Results do not depend on it.
+        out: the run folder. None keeps the run in memory.
+        resume: continue the run in `out`. False raises when there is one.
+        callbacks: called with a `pymgan.Step` after every meta-step.
+        progress: a progress bar and a few lines on stderr.
+
+    Returns:
+        The run: adapt with it, look at its history and summary.
+
+    Raises:
+        ValueError, TypeError: an argument is not what it should be.
+        SettingsChanged: `out` holds a run with other settings; every difference is named.
+        FolderInUse: another process is training in `out`.
+        FileExistsError: `resume=False` and `out` holds a run.
+        CheckpointError: the checkpoint in `out` is damaged.
+        TrainingFailed: most tasks became non-finite; the last good state is saved.
+        Interrupted: Ctrl-C; the state is saved, and the same call resumes.
+        OSError: `out` cannot be written to.
+    """
+    if controller is not None:
+        raise ValueError(f"expected controller=None, got {controller!r}: there is no learned controller in this version")
+    started = time.monotonic()
+    check_counts(
+        steps=steps, tasks_per_step=tasks_per_step, shots=shots, queries=queries, seed=seed, test_tasks=test_tasks
+    )
+    distribution = _tasks(tasks)
+    methods = _methods(meta, rivals)
+    game = gan if isinstance(gan, GAN) else make(gan or "mlp", distribution.sample_shape, seed=seed)
+    engines = _engines(game, methods, shots, engine=engine, device=device, threads=threads)
+    own = engines[methods[0].name]
+    _require_shape(own, distribution)
+    settings = Settings(
+        tasks=distribution.name,
+        fingerprint=distribution.fingerprint,
+        gan=gan_to_config(game),
+        methods=[method.to_config() for method in methods],
+        steps={method.name: _steps(method, methods[0], steps) for method in methods if method.trains},
+        tasks_per_step=tasks_per_step,
+        shots=shots,
+        queries=queries,
+        seed=seed,
+        test_tasks=test_tasks,
+        engine=own.name,
+        device=str(own.device),
+    )
+    with _folder(out) as folder:
+        if folder is not None:
+            _prepare(folder, settings, resume)
+        trainer = Trainer(
+            settings, distribution, methods, engines, game.parameters_vector(), folder=folder, callbacks=callbacks, show=progress
+        )
+        resumed = trainer.restore()
+        summary = None if folder is None or not resumed else read_json(folder.path / SUMMARY)
+        if summary is None:
+            _announce(trainer, own, distribution, resumed=resumed, show=progress)
+            trainer.run()
+            summary = finish(trainer, distribution, since=started, show=progress)
+        else:
+            say(f"the run in {out} is finished; nothing to do", show=progress)
+        return _run(trainer, game, summary, folder, threads)
+
+
+def _tasks(tasks: TaskDistribution | str | None) -> TaskDistribution:
+    if tasks is None or isinstance(tasks, str):
+        from .tasks import get
+
+        return get(tasks or "glyphs")
+    missing = [name for name in ("sample", "split", "name", "sample_shape", "fingerprint") if not hasattr(tasks, name)]
+    if missing:
+        raise TypeError(
+            f"expected a task distribution or its name, got {type(tasks).__name__} without {', '.join(missing)}; "
+            "pymgan.tasks.from_arrays makes one of a list of arrays"
+        )
+    return tasks
+
+
+def _methods(meta: Meta | str, rivals: Sequence[Meta | str]) -> list[Meta]:
+    """The run's own method and its rivals, which take the same inner steps and the same kind of inner loop."""
+    own = method_by_name(meta) if isinstance(meta, str) else meta
+    if not isinstance(own, Meta):
+        raise TypeError(f"expected meta to be a pymgan.MAML(...) or another method, got {type(own).__name__}")
+    methods = [own]
+    if isinstance(rivals, str):
+        raise TypeError(f"expected rivals as a sequence of methods or names, got the string {rivals!r}")
+    for rival in rivals:
+        if isinstance(rival, str):
+            value = method_by_name(rival, inner_steps=own.inner_steps, play=own.play, momentum=own.momentum)
+        else:
+            value = rival
+        if not isinstance(value, Meta):
+            raise TypeError(f"expected rivals to be methods or names, got {type(value).__name__}")
+        if value.inner_steps != own.inner_steps:
+            raise ValueError(f"expected rivals with the same inner_steps = {own.inner_steps}, got {value.inner_steps} in {value.name}")
+        if value.name not in [method.name for method in methods]:
+            methods.append(value)
+    return methods
+
+
+def _engines(
+    gan: GAN, methods: Sequence[Meta], shots: int, *, engine: str, device: str, threads: int | None
+) -> dict[str, Engine]:
+    """One engine per method name; methods with the same inner loop share one."""
+    shared: dict[tuple[str, float], Engine] = {}
+    for method in methods:
+        key = (method.play, method.momentum)
+        if key not in shared:
+            shared[key] = compile_engine(
+                gan, fakes=shots, reals=shots, play=method.play, momentum=method.momentum, engine=engine, device=device, threads=threads
+            )
+    return {method.name: shared[(method.play, method.momentum)] for method in methods}
+
+
+def _require_shape(engine: Engine, tasks: TaskDistribution) -> None:
+    if tuple(engine.sample) != tuple(tasks.sample_shape):
+        raise ValueError(
+            f"expected a generator of samples {list(tasks.sample_shape)} for the tasks {tasks.name!r}, got {list(engine.sample)}; "
+            "change its last layers"
+        )
+
+
+def _steps(method: Meta, own: Meta, steps: int) -> int:
+    """Steps of a method in about the wall time of `steps` of the run's own."""
+    if method is own:
+        return steps
+    return max(1, round(steps * RIVAL_STEPS.get(method.name, 1.0) / RIVAL_STEPS.get(own.name, 1.0)))
+
+
+@contextlib.contextmanager
+def _folder(out: str | os.PathLike[str] | None) -> Iterator[RunFolder | None]:
+    if out is None:
+        yield None
+        return
+    with RunFolder(out) as folder:
+        yield folder
+
+
+def _prepare(folder: RunFolder, settings: Settings, resume: bool) -> None:
+    """Write config.json, or check that the run in the folder is this one."""
+    config = folder.config()
+    if config is None:
+        if (folder.path / "checkpoint.safetensors").exists():
+            raise CheckpointError(f"{folder.path} holds a checkpoint but no config.json; choose another out=")
+        folder.write_json("config.json", settings.to_config())
+        return
+    if not resume:
+        raise FileExistsError(f"{folder.path} holds a run already; choose another out=, or resume it with resume=True")
+    settings.require_same(Settings.from_config(config, str(folder.path / "config.json")), str(folder.path))
+
+
+def _announce(trainer: Trainer, engine: Engine, tasks: TaskDistribution, *, resumed: bool, show: bool) -> None:
+    """Say what will run, where, for how long and in how much memory, before it starts."""
+    if not show:
+        return
+    settings = trainer.settings
+    say(
+        f"pymgan: {settings.tasks} ({', '.join(map(str, tasks.sample_shape))}), {engine.parameters:,} parameters, "
+        f"engine {engine.name} on {settings.device}" + (f", {engine.threads} threads" if engine.threads > 1 else "")
+    )
+    seconds, memory = trainer.estimate()
+    left = ", ".join(f"{learner.meta.name} {learner.step}/{settings.steps[learner.meta.name]}" for learner in trainer.learners)
+    say(f"{'resuming: ' if resumed else ''}{left} steps; about {duration(seconds)} and {bytes_text(memory)} beyond torch itself")
+
+
+def _run(trainer: Trainer, gan: GAN, summary: dict[str, Any], folder: RunFolder | None, threads: int | None) -> Run:
+    own = trainer.settings.metas()[0]
+    learner = trainer.learner(own.name)
+    return Run(
+        gan,
+        trainer.settings,
+        parameters=learner.average if learner else trainer.initial,
+        raw=learner.parameters.clone() if learner else trainer.initial,
+        rates=learner.inner_rates.clone() if learner else own.rates(),
+        history=trainer.history,
+        summary=summary,
+        path=folder.path if folder else None,
+        threads=threads,
+    )
+
+
+# What the command line shows as its defaults: those of the function above, and no second copy.
+DEFAULTS: dict[str, Any] = {name: item.default for name, item in inspect.signature(train).parameters.items()} | {"tasks": "glyphs"}
