@@ -1,0 +1,96 @@
+"""The bench's cases: their names and their work are fixed, so that figures from different days can be compared.
+
+A case is one meta-step: K inner steps of simultaneous SGD on every task's support batches, then the game objective on
+its query batch, differentiated through all K steps: theta_G along L_G(phi_K), theta_D along L_D(phi_K), mean over tasks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One case. Widths include input and output, so ``(16, 64, 2)`` has two layers."""
+
+    name: str
+    tasks: int
+    batch: int
+    inner_steps: int
+    generator_widths: tuple[int, ...]
+    discriminator_widths: tuple[int, ...]
+    gflop: float | None = None
+    """Work of one meta-step by the merged count (docs/architecture.md). Frozen: recomputing earns nothing."""
+    rate: float = 0.01
+    supported: bool = True
+
+    @property
+    def latent(self) -> int:
+        return self.generator_widths[0]
+
+    def generator(self) -> nn.Sequential:
+        return _mlp(self.generator_widths, tail=[nn.Tanh()])
+
+    def discriminator(self) -> nn.Sequential:
+        return _mlp(self.discriminator_widths, tail=[])
+
+    def problem(self, seed: int = 0) -> Problem:
+        """The networks, the parameters and every batch, float32 on the CPU, the same for the same seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            generator, discriminator = self.generator(), self.discriminator()
+        rng = torch.Generator().manual_seed(seed)
+        t, k, b = self.tasks, self.inner_steps, self.batch
+        sample = (self.generator_widths[-1],)
+        return Problem(
+            case=self,
+            generator=generator,
+            discriminator=discriminator,
+            phi=_vector([*generator.parameters(), *discriminator.parameters()]),
+            real=torch.randn(t, k, b, *sample, generator=rng).tanh(),
+            noise=torch.randn(t, k, b, self.latent, generator=rng),
+            query=torch.randn(t, b, *sample, generator=rng).tanh(),
+            query_noise=torch.randn(t, b, self.latent, generator=rng),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What every contestant is handed; nobody draws numbers of its own."""
+
+    case: Case
+    generator: nn.Sequential
+    discriminator: nn.Sequential
+    phi: Tensor  # [P], parameters of (G, D) as parameters_to_vector lays them out
+    real: Tensor  # [T, K, B, *sample]
+    noise: Tensor  # [T, K, B, latent]
+    query: Tensor  # [T, B, *sample]
+    query_noise: Tensor  # [T, B, latent]
+
+
+Step = Callable[[], Tensor]
+"""One meta-step: returns the meta-gradient [P], float32 on the CPU, finished (nothing still queued)."""
+
+
+def _mlp(widths: tuple[int, ...], tail: Iterable[nn.Module]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for i, (n, m) in enumerate(zip(widths, widths[1:], strict=False)):
+        layers += [nn.LeakyReLU(0.2)] if i else []
+        layers += [nn.Linear(n, m)]
+    return nn.Sequential(*layers, *tail)
+
+
+def _vector(parameters: Iterable[Tensor]) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in parameters])
+
+
+RING_MLP = Case("ring-mlp", 32, 32, 5, (16, 64, 64, 2), (2, 64, 64, 1), gflop=2.05)
+GLYPH_MLP = Case("glyph-mlp", 16, 20, 5, (32, 256, 256, 256), (256, 256, 256, 1), gflop=17.3)
+# Named, so that a request for it says why there is no figure: convolutions come with a later engine.
+GLYPH_DCGAN = Case("glyph-dcgan", 8, 10, 5, (), (), supported=False)
+
+CASES = {case.name: case for case in (RING_MLP, GLYPH_MLP, GLYPH_DCGAN)}

@@ -1,0 +1,34 @@
+"""The alternatives, one file each, written the way that library's own documentation recommends.
+
+A peer is a module with ``VERSIONS``, the packages whose versions its row reports, and ``variants(problem)``, which names
+every setting worth trying and how to build it. The harness runs each once and times the fastest.
+A peer's imports stand in its own file: one that is not installed costs a row that says so and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Protocol
+
+from ..cases import Problem, Step
+
+# id (in rows and for --peer) -> module
+PEERS = {
+    "torch_func": "bench.peers.torch_func",
+    "autograd": "bench.peers.autograd",
+    "jax": "bench.peers.jax_vmap",
+}
+
+
+class Peer(Protocol):
+    """What a peer's module holds."""
+
+    VERSIONS: tuple[str, ...]
+
+    def variants(self, problem: Problem) -> dict[str, Callable[[], Step]]: ...
+
+
+def load(name: str) -> Peer:
+    """Import one peer. Raises ImportError when its library is not installed."""
+    return importlib.import_module(PEERS[name])  # type: ignore[return-value]
