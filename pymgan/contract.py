@@ -1,0 +1,268 @@
+"""The contract of every engine: what goes in, what comes out, and the checks that all of them share.
+
+Dimensions: T tasks, K inner steps, P parameters (P_G of them the generator's, which come first), C cotangents, B samples of a
+batch. Tensors are on the engine's device and have its dtype unless it is said otherwise. phi is laid out as
+``GAN.parameters_vector`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from pymgan.gan import GAN
+
+if TYPE_CHECKING:
+    from pymgan.plan import Plan
+
+__all__ = ["Adapted", "Data", "Engine", "Gradients", "Pulled", "Rng", "Saved", "Schedule", "State", "Trace"]
+
+HALVES = ("G", "D", "GD")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the discriminator sees as real, and optionally the generator's noise.
+
+    Attributes:
+        real: [T, K, B, *sample] with B = engine.reals, any strides in T and K (also 0); the pool [N, *sample] when `indices` is
+            given. For ``Engine.gradients``: [T, B, *sample].
+        indices: int32 [T, K, B] into the pool ([T, B] for ``gradients``).
+        noise: z [T, K, fakes, *latent] ([T, fakes, *latent] for ``gradients``); None draws it from the ``Rng``, stream 0.
+    """
+
+    real: Tensor
+    indices: Tensor | None = None
+    noise: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the inner optimiser moves.
+
+    Attributes:
+        rate: of (G, D), [2], [K, 2] or [T, K, 2]; any floating dtype; finite, at least 0.
+        active: bool, [2], [K, 2] or [T, K, 2]: False skips that player's update (its parameters and its moment stay).
+        scale: [P], a multiplier of the rate for each parameter; any floating dtype; finite.
+    """
+
+    rate: Tensor
+    active: Tensor | None = None
+    scale: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Rng:
+    """Names the noise: it depends on (seed, task number, step, stream) alone.
+
+    Attributes:
+        seed: in [0, 2^64).
+        tasks: int64 [T], global task numbers, at least 0.
+    """
+
+    seed: int
+    tasks: Tensor
+
+
+@dataclass
+class State:
+    """What the inner optimiser carries from one call to the next.
+
+    Attributes:
+        moments: [T, P]; [T, 0] without momentum.
+        count: int64 [T], inner steps done, which is also the step that the noise is drawn for.
+    """
+
+    moments: Tensor
+    count: Tensor
+
+
+@dataclass
+class Trace:
+    """What happened in each inner step: [T, K] each, except `valid`. Entries of a player that is not active may be 0.
+
+    Attributes:
+        loss_g, loss_d: before the player's update.
+        norm_g, norm_d: Euclidean norm of the player's gradient.
+        fake_mean, fake_std, real_mean, real_std: of the scores that the discriminator's update saw (population deviation).
+        valid: bool [T]. A task that is not valid stopped before its first non-finite loss, gradient or parameter.
+    """
+
+    loss_g: Tensor
+    loss_d: Tensor
+    norm_g: Tensor
+    norm_d: Tensor
+    fake_mean: Tensor
+    fake_std: Tensor
+    real_mean: Tensor
+    real_std: Tensor
+    valid: Tensor
+
+
+class Saved:
+    """What an engine keeps of ``adapt`` for ``pullback``; private to the engine that made it.
+
+    Attributes:
+        tasks: T.
+        steps: K.
+    """
+
+    tasks: int
+    steps: int
+
+
+@dataclass
+class Adapted:
+    """Result of ``Engine.adapt``.
+
+    Attributes:
+        phi: phi_K [T, P]; of an invalid task the last finite one.
+        state: to be handed to the next call.
+        trace: see `Trace`.
+        saved: for ``pullback``, when ``keep=True``.
+    """
+
+    phi: Tensor
+    state: State
+    trace: Trace
+    saved: Saved | None = None
+
+
+@dataclass
+class Pulled:
+    """Result of ``Engine.pullback``; without C where the cotangents had none. Zero for invalid tasks.
+
+    Attributes:
+        v0: [C, T, P], cotangent of phi_0; the half that `keep` leaves out is zero.
+        state_v0: [C, T, P], cotangent of the moments; None without momentum.
+        d_rate: [C, T, K, 2], with ``rates=True``; float64. 0 where the player was not active.
+        d_scale: [C, T, P], with ``rates=True``; at scale 1 where the schedule had none.
+    """
+
+    v0: Tensor
+    state_v0: Tensor | None = None
+    d_rate: Tensor | None = None
+    d_scale: Tensor | None = None
+
+
+@dataclass
+class Gradients:
+    """Result of ``Engine.gradients``.
+
+    Attributes:
+        loss_g, loss_d: [T].
+        gradient: [T, P] = (dL_G / dtheta_G, dL_D / dtheta_D), or with ``full=True`` [2, T, P]: of L_G, of L_D.
+    """
+
+    loss_g: Tensor
+    loss_d: Tensor
+    gradient: Tensor
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """An inner loop and its exact pull-back, compiled for one GAN. All engines give the same numbers up to rounding."""
+
+    @property
+    def name(self) -> str:
+        """Such as "cpu"."""
+
+    @property
+    def gan(self) -> GAN:
+        """What was compiled."""
+
+    @property
+    def plan(self) -> Plan:
+        """What the compiler made of it; ``print(engine.plan)`` is a table."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """float32 or float64."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors live."""
+
+    @property
+    def threads(self) -> int:
+        """Cores that one call uses."""
+
+    @property
+    def parameters(self) -> int:
+        """P."""
+
+    @property
+    def generator_parameters(self) -> int:
+        """P_G."""
+
+    @property
+    def latent(self) -> tuple[int, ...]:
+        """Shape of one z."""
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+
+    @property
+    def fakes(self) -> int:
+        """Generated samples in an inner step's batch."""
+
+    @property
+    def reals(self) -> int:
+        """Real samples in an inner step's batch."""
+
+    @property
+    def momentum(self) -> float:
+        """Of the inner optimiser."""
+
+    def initial_state(self, tasks: int) -> State:
+        """Moments and counts of zero."""
+
+    def adapt(
+        self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, *, state: State | None = None, keep: bool = False
+    ) -> Adapted:
+        """Runs K inner steps on every task from phi [T, P] (or [P], shared)."""
+
+    def pullback(
+        self,
+        saved: Saved,
+        cotangents: Tensor,
+        *,
+        state_cotangents: Tensor | None = None,
+        keep: Sequence[str] | None = None,
+        support: Sequence[str] | None = None,
+        rates: bool = False,
+    ) -> Pulled:
+        """Pulls cotangents of phi_K, [C, T, P] or [T, P], back through the K steps.
+
+        Args:
+            saved: of an `adapt` with ``keep=True``.
+            cotangents: v_K.
+            state_cotangents: the same for the moments, with momentum only; None is zero.
+            keep: for each cotangent "G", "D" or "GD" (default): the half of v0 that is wanted; the other comes back as zeros.
+            support: for each cotangent the half of v_K that can be nonzero; the other is taken to be zero without a look.
+            rates: whether the derivatives with respect to rate and scale are wanted too.
+        """
+
+    def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
+        """Losses and gradients on one batch (no axis K in `data`; noise of step 0)."""
+
+    def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
+        """Standard normal z [T, n, *latent] of (seed, task, step, stream)."""
+
+    def generate(self, phi: Tensor, z: Tensor) -> Tensor:
+        """Samples [T, B, *sample] of z [T, B, *latent] at phi [T, P]."""
+
+    def generate_vjp(self, phi: Tensor, z: Tensor, cotangent: Tensor) -> Tensor:
+        """The pull-back of a cotangent [T, B, *sample] of `generate` to phi, [T, P]; the discriminator's part is zero."""
+
+    def distance(self, kind: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """A distance [T] between samples a [T, B, *] and b [T, B2, *], and its cotangent with respect to a, shaped as a.
+
+        "energy": 2 E|a - b| - E|a - a'| - E|b - b'|, unbiased (pairs of a sample with itself are left out; a single sample has
+        no inner distance), |d| = sqrt(sum d^2 + 1e-12).
+        """

@@ -1,0 +1,83 @@
+"""The game as a user writes it: two ``nn.Sequential``, the shape of the latent variable and the loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
+
+__all__ = ["GAN", "LOSSES"]
+
+LOSSES = ("nonsaturating", "hinge", "least_squares", "wasserstein")
+SMOOTHED = ("nonsaturating", "least_squares")
+
+
+@dataclass(frozen=True, eq=False)
+class GAN:
+    """A generative adversarial network.
+
+    Attributes:
+        generator: maps z [B, *latent] to samples [B, *sample].
+        discriminator: maps samples [B, *sample] to one score each, [B] or [B, 1]; no sigmoid at the end.
+        latent: shape of one z, such as (32,).
+        loss: "nonsaturating", "hinge", "least_squares" or "wasserstein".
+        label_smoothing: e in [0, 1): real samples have the target 1 - e. Nonsaturating and least squares only.
+        penalty: None; a place for gradient penalties.
+
+    Raises:
+        TypeError: a network is not an ``nn.Sequential``, or its parameters are not floating point.
+        ValueError: anything else is out of range.
+    """
+
+    generator: nn.Sequential
+    discriminator: nn.Sequential
+    latent: tuple[int, ...]
+    loss: str = "nonsaturating"
+    label_smoothing: float = 0.0
+    penalty: None = None
+
+    def __post_init__(self) -> None:
+        for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
+            if not isinstance(network, nn.Sequential):
+                raise TypeError(f"[GAN] {name}: expected an nn.Sequential, got {type(network).__name__}")
+            for key, parameter in network.named_parameters():
+                if not parameter.is_floating_point():
+                    raise TypeError(f"[GAN] {name}.{key}: expected a floating point parameter, got {parameter.dtype}")
+        if not isinstance(self.latent, (tuple, list)):
+            raise TypeError(f"[GAN] latent: expected the shape of one z, such as (32,), got {self.latent!r}")
+        if not self.latent or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in self.latent):
+            raise ValueError(f"[GAN] latent: expected whole numbers from 1, such as (32,), got {self.latent!r}")
+        object.__setattr__(self, "latent", tuple(self.latent))
+        if self.loss not in LOSSES:
+            raise ValueError(f"[GAN] loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
+        smoothing = self.label_smoothing
+        if isinstance(smoothing, bool) or not isinstance(smoothing, (int, float)) or not 0 <= smoothing < 1:
+            raise ValueError(f"[GAN] label_smoothing: expected a number in [0, 1), got {smoothing!r}")
+        if smoothing and self.loss not in SMOOTHED:
+            raise ValueError(f"[GAN] label_smoothing: expected 0 with loss {self.loss!r}, got {smoothing}; {' and '.join(SMOOTHED)} have it")
+        if not math.isfinite(smoothing) or self.penalty is not None:
+            raise ValueError(f"[GAN] penalty: expected None (there is no penalty in this version), got {self.penalty!r}")
+
+    def parameters_vector(self) -> Tensor:
+        """A copy of all parameters, [P] float32: ``parameters_to_vector`` of the generator, then of the discriminator."""
+        with torch.no_grad():
+            parts = [parameters_to_vector(n.parameters()) for n in (self.generator, self.discriminator) if any(True for _ in n.parameters())]
+            vector = torch.cat(parts) if parts else torch.zeros(0)
+            return vector.to(torch.float32, copy=True)
+
+    def load_vector(self, phi: Tensor) -> None:
+        """Copies phi [P], as ``parameters_vector`` lays it out, into the networks.
+
+        Raises:
+            ValueError: phi has another shape.
+        """
+        parameters = [*self.generator.parameters(), *self.discriminator.parameters()]
+        total = sum(p.numel() for p in parameters)
+        if tuple(phi.shape) != (total,):
+            raise ValueError(f"[GAN] load_vector: expected phi [{total}], got {list(phi.shape)}")
+        with torch.no_grad():
+            for parameter, part in zip(parameters, phi.split([p.numel() for p in parameters]), strict=True):
+                parameter.copy_(part.view_as(parameter))
