@@ -35,13 +35,15 @@ def adapt(
 ) -> Tensor:
     """Run K inner steps of both players on every support set; differentiable once in phi, rates and scale.
 
-    The gradient is exact, of second order: it goes through all K steps. A task that becomes non-finite stops at its last finite
-    parameters and has a gradient of zero.
+    The gradient is exact, of second order: it goes through all K steps. A task that becomes non-finite stops
+    at its last finite parameters and has a gradient of zero.
 
     Args:
-        engine: from `pymgan.compile`; a `pymgan.GAN` is compiled on every call, with as many fakes as there are support samples.
+        engine: from `pymgan.compile`; a `pymgan.GAN` is compiled on every call, with as many fakes as there
+            are support samples.
         phi: [P] or [T, P], the starting point, as `GAN.parameters_vector` lays it out.
-        support: [T, S, *sample]; every inner step sees all S samples, the number `reals` that the engine was compiled for.
+        support: [T, S, *sample]; every inner step sees all S samples, the number `reals` that the engine was
+            compiled for.
         steps: K >= 1.
         rates: a number, [2] (generator, discriminator), [K, 2] or [T, K, 2], at least 0.
         scale: [P], a multiplier of the rate for every parameter.
@@ -65,17 +67,22 @@ def adapt(
         engine = compile_engine(engine, fakes=shots, reals=shots)
     expected = (engine.reals, *engine.sample)
     if support.ndim < 2 or tuple(support.shape[1:]) != expected:
-        raise ValueError(f"[adapt] expected support [T, {', '.join(map(str, expected))}], got {list(support.shape)}")
+        raise ValueError(
+            f"[adapt] expected support [T, {', '.join(map(str, expected))}], got {list(support.shape)}"
+        )
     count = len(support)
     if phi.ndim not in (1, 2) or phi.shape[-1] != engine.parameters or (phi.ndim == 2 and len(phi) != count):
-        raise ValueError(f"[adapt] expected phi [{engine.parameters}] or [{count}, {engine.parameters}], got {list(phi.shape)}")
+        raise ValueError(
+            f"[adapt] expected phi [{engine.parameters}] or [{count}, {engine.parameters}], got "
+            f"{list(phi.shape)}"
+        )
     if tasks is not None and tuple(tasks.shape) != (count,):
         raise ValueError(f"[adapt] expected tasks [{count}], got {list(tasks.shape)}")
     real = support.detach().to(engine.device, engine.dtype)
     data = Data(real=real.unsqueeze(1).expand(-1, steps, *real.shape[1:]), noise=noise)
     rng = Rng(seed=seed, tasks=torch.arange(count, dtype=torch.int64) if tasks is None else tasks)
     start = phi.to(engine.device, engine.dtype).expand(count, -1)
-    result: Tensor = _Adapt.apply(start, _rates(rates, count, steps, engine), scale, engine, data, rng)  # type: ignore[no-untyped-call]
+    result: Tensor = _Adapt.apply(start, _rates(rates, count, steps, engine), scale, engine, data, rng)
     return result
 
 
@@ -85,11 +92,16 @@ def _rates(rates: Tensor | float | Sequence[float], tasks: int, steps: int, engi
     if value.ndim == 0:
         value = value.expand(2)
     if value.ndim > 3 or value.shape[-1] != 2:
-        raise ValueError(f"[adapt] expected rates as a number, [2], [{steps}, 2] or [{tasks}, {steps}, 2], got {list(value.shape)}")
+        raise ValueError(
+            f"[adapt] expected rates as a number, [2], [{steps}, 2] or [{tasks}, {steps}, 2], got "
+            f"{list(value.shape)}"
+        )
     try:
         value = value.expand(tasks, steps, 2)
     except RuntimeError as error:
-        raise ValueError(f"[adapt] expected rates [{steps}, 2] or [{tasks}, {steps}, 2], got {list(value.shape)}") from error
+        raise ValueError(
+            f"[adapt] expected rates [{steps}, 2] or [{tasks}, {steps}, 2], got {list(value.shape)}"
+        ) from error
     if not bool(torch.isfinite(value).all()) or bool((value < 0).any()):
         raise ValueError("[adapt] expected rates that are finite and at least 0")
     return value
@@ -99,8 +111,12 @@ class _Adapt(torch.autograd.Function):
     """phi_K = adapt(phi_0, rates, scale) and its pull-back."""
 
     @staticmethod
-    def forward(ctx: Any, phi: Tensor, rates: Tensor, scale: Tensor | None, engine: Engine, data: Data, rng: Rng) -> Tensor:
-        adapted = engine.adapt(phi, data, Schedule(rate=rates, scale=scale), rng, keep=any(ctx.needs_input_grad))
+    def forward(
+        ctx: Any, phi: Tensor, rates: Tensor, scale: Tensor | None, engine: Engine, data: Data, rng: Rng
+    ) -> Tensor:
+        adapted = engine.adapt(
+            phi, data, Schedule(rate=rates, scale=scale), rng, keep=any(ctx.needs_input_grad)
+        )
         ctx.engine, ctx.kept = engine, adapted.saved
         ctx.rates, ctx.scale = rates, scale
         return adapted.phi

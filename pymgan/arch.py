@@ -1,4 +1,4 @@
-"""Networks: the named architectures of `--arch`, and `nn.Sequential` as data, so that a run folder can rebuild its own."""
+"""Networks: the architectures that `--arch` names, and `nn.Sequential` as data for the run folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from .gan import GAN
 
 __all__ = ["build", "describe", "gan_from_config", "gan_to_config", "make", "mlp"]
 
-# What of each layer makes it up again. Constructor arguments have the names of the attributes, except where noted below.
+# What of each layer makes it up again. Constructor arguments have the names of the attributes, except where
+# noted below.
 _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("in_features", "out_features", "bias"),
     nn.LeakyReLU: ("negative_slope",),
@@ -44,7 +45,10 @@ def describe(network: nn.Sequential) -> list[list[Any]]:
         names = _LAYERS.get(type(layer))
         if names is None:
             known = ", ".join(sorted(_BY_NAME))
-            raise ValueError(f"layer {index} is a {type(layer).__name__}: it cannot be written to a run folder; expected {known}")
+            raise ValueError(
+                f"layer {index} is a {type(layer).__name__}: it cannot be written to a run folder; "
+                f"expected {known}"
+            )
         arguments = {name: getattr(layer, name) for name in names}
         if "bias" in arguments:
             arguments["bias"] = arguments["bias"] is not None
@@ -63,7 +67,9 @@ def build(rows: Iterable[Sequence[Any]]) -> nn.Sequential:
         elif name in _BY_NAME:
             layers.append(_BY_NAME[name](**arguments))
         else:
-            raise ValueError(f"expected one of {', '.join(sorted(_BY_NAME))}, got the layer {name!r}; use a newer pymgan")
+            raise ValueError(
+                f"expected one of {', '.join(sorted(_BY_NAME))}, got the layer {name!r}; use a newer pymgan"
+            )
     return nn.Sequential(*layers)
 
 
@@ -91,12 +97,17 @@ def gan_from_config(config: dict[str, Any]) -> GAN:
 
 
 def mlp(
-    shape: Sequence[int], *, latent: int = 32, widths: Sequence[int] = (128, 128), loss: str = "nonsaturating", seed: int = 0
+    shape: Sequence[int],
+    *,
+    latent: int = 32,
+    widths: Sequence[int] = (128, 128),
+    loss: str = "nonsaturating",
+    seed: int = 0,
 ) -> GAN:
     """Two multi-layer perceptrons for samples of `shape`, LeakyReLU 0.2 between layers.
 
-    For 16x16 images: G 32-128-128-256 with a tanh at the end, D 256-128-128-1. Samples of rank one (points, feature vectors) are
-    not bounded, so their generator ends without the tanh.
+    For 16x16 images: G 32-128-128-256 with a tanh at the end, D 256-128-128-1. Samples of rank one (points,
+    feature vectors) are not bounded, so their generator ends without the tanh.
     """
     size = math.prod(shape)
     image = len(shape) > 1

@@ -4,8 +4,9 @@ A file is one safetensors document. Its metadata has a single key, `pymgan`, who
 
     {"format": 1, "kind": "run" | "generator", "sha256": ..., "state": {...}}
 
-A single key because safetensors keeps metadata in a hash map: two keys would come in any order and the same state would not give
-the same bytes. The checksum covers the state and every tensor's name, type, shape and bytes. Nothing here depends on the time.
+A single key because safetensors keeps metadata in a hash map: two keys would come in any order and the same
+state would not give the same bytes. The checksum covers the state and every tensor's name, type, shape and
+bytes. Nothing here depends on the time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ FORMAT = 1
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to `path` so that a reader, or a crash, sees the old file or the new one and nothing between.
+    """Write `data` to `path` so that a reader, or a crash, sees the old file or the new one and nothing
+    between.
 
     Raises:
         OSError: the folder is read-only, full, or not there; the message names the file and says what to do.
@@ -56,7 +58,9 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
 def cannot_write(path: str | os.PathLike[str], error: OSError) -> OSError:
     """The same kind of OSError with a message that names the file and the way out."""
     reason = error.strerror or str(error)
-    return OSError(error.errno, f"cannot write {path}: {reason}; free some space there or choose another folder")
+    return OSError(
+        error.errno, f"cannot write {path}: {reason}; free some space there or choose another folder"
+    )
 
 
 def _sync_folder(folder: Path) -> None:
@@ -75,7 +79,9 @@ def encode(tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, kind: str
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = _canonical(state)
-    header = _canonical({"format": FORMAT, "kind": kind, "sha256": _digest(plain, text), "state": json.loads(text)})
+    header = _canonical(
+        {"format": FORMAT, "kind": kind, "sha256": _digest(plain, text), "state": json.loads(text)}
+    )
     return to_bytes(plain, metadata={"pymgan": header})
 
 
@@ -92,10 +98,13 @@ def decode(data: bytes, *, kind: str, source: str = "the data") -> tuple[dict[st
     try:
         tensors = from_bytes(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{source} is truncated or damaged ({error}); restore it from a copy") from error
+        raise CheckpointError(
+            f"{source} is truncated or damaged ({error}); restore it from a copy"
+        ) from error
     if header.get("format") != FORMAT:
         raise CheckpointError(
-            f"{source} has checkpoint format {header.get('format')}, expected {FORMAT}; use the pymgan that wrote it"
+            f"{source} has checkpoint format {header.get('format')}, expected {FORMAT}; use the pymgan "
+            "that wrote it"
         )
     if header.get("kind") != kind:
         raise CheckpointError(f"{source} holds a {header.get('kind')!r}, expected a {kind!r}")
@@ -105,7 +114,9 @@ def decode(data: bytes, *, kind: str, source: str = "the data") -> tuple[dict[st
     return tensors, state
 
 
-def save(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, kind: str) -> None:
+def save(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, kind: str
+) -> None:
     """Write one checkpoint atomically."""
     atomic_write(path, encode(tensors, state, kind=kind))
 
@@ -127,7 +138,9 @@ def _header(data: bytes, source: str) -> dict[str, Any]:
         raise CheckpointError(f"{foreign}: expected a safetensors file, got {len(data)} bytes")
     (size,) = struct.unpack("<Q", data[:8])
     if size > len(data) - 8:
-        raise CheckpointError(f"{foreign}, or it is truncated: its header does not fit into its {len(data)} bytes")
+        raise CheckpointError(
+            f"{foreign}, or it is truncated: its header does not fit into its {len(data)} bytes"
+        )
     try:
         header = json.loads(data[8 : 8 + size])["__metadata__"]["pymgan"]
         parsed = json.loads(header)

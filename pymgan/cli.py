@@ -1,7 +1,8 @@
-"""The command line: `pymgan train | adapt | sample | env`, with the names and defaults of the Python functions.
+"""The command line: `pymgan train | adapt | sample | env`, with the names and defaults of the Python
+functions.
 
-Exit codes: 0 done; 1 the run or pymgan itself failed; 2 something in the command or its files is not what it should be;
-130 stopped by Ctrl-C, after saving.
+Exit codes: 0 done; 1 the run or pymgan itself failed; 2 something in the command or its files is not what it
+should be; 130 stopped by Ctrl-C, after saving.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ._version import __version__
 
@@ -49,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _is_bad_input(error: Exception) -> bool:
     from .errors import FolderInUse
 
-    return isinstance(error, (ValueError, TypeError, OSError, NotImplementedError, FolderInUse, ModuleNotFoundError))
+    return isinstance(
+        error, (ValueError, TypeError, OSError, NotImplementedError, FolderInUse, ModuleNotFoundError)
+    )
 
 
 def _message(error: Exception) -> str:
@@ -60,15 +63,24 @@ def _message(error: Exception) -> str:
     text = str(error) or type(error).__name__
     if _is_bad_input(error) or isinstance(error, RuntimeError):
         return text
-    return f"{type(error).__name__}: {text}\nthis is a bug in pymgan; run again with --debug and report what it prints"
+    return f"{type(error).__name__}: {text}\nthis is a bug in pymgan: report what the command prints with --debug"
 
 
-def _show_warning(message: Warning | str, *_: Any) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     print(f"pymgan: note: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pymgan", description="Meta-learning for GANs through a compiled engine.")
+    parser = argparse.ArgumentParser(
+        prog="pymgan", description="Meta-learning for GANs through a compiled engine."
+    )
     parser.add_argument("--version", action="version", version=f"pymgan {__version__}")
     parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="train | adapt | sample | env")
@@ -87,11 +99,16 @@ def _add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="meta-learn a GAN, train its rivals beside it, evaluate all of them",
-        description="Without arguments: MAML, Joint and Reptile on glyphs, evaluated with Scratch beside them on test classes.",
+        description="Without arguments: MAML, Joint and Reptile on glyphs, evaluated with Scratch "
+        "beside them on test classes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--tasks", default=DEFAULTS["tasks"], help="glyphs, glyphs32, digits, rings, or a folder with one folder of images per class")
+    add(
+        "--tasks",
+        default=DEFAULTS["tasks"],
+        help="glyphs, glyphs32, digits, rings, or a folder with one folder of images per class",
+    )
     add("--size", type=int, default=16, help="side of the images of a folder")
     add("--channels", type=int, choices=(1, 3), default=1, help="channels of the images of a folder")
     add("--arch", default="mlp", help="networks: mlp, or mlp:256,256 for hidden widths")
@@ -100,7 +117,13 @@ def _add_train(commands: Any) -> None:
     default = MAML()
     for name, kind in (("order", int), ("objective", str), ("inner_steps", int), ("outer_lr", float)):
         add(_flag(name), type=kind, default=None, help=f"of --meta; maml's is {getattr(default, name)}")
-    add("--inner-lr", type=float, nargs="+", default=None, help=f"of --meta, one number or G and D; maml's is {default.inner_lr}")
+    add(
+        "--inner-lr",
+        type=float,
+        nargs="+",
+        default=None,
+        help=f"of --meta, one number or G and D; maml's is {default.inner_lr}",
+    )
     add("--play", choices=("simultaneous", "alternating"), default=None, help="of --meta")
     add("--rivals", default=",".join(DEFAULTS["rivals"]), help="methods to compare with, or none")
     for name in ("steps", "tasks_per_step", "shots", "queries", "seed", "test_tasks"):
@@ -122,13 +145,19 @@ def _add_adapt(commands: Any) -> None:
     add("--steps", type=int, default=None, help="inner steps; as meta-trained by default")
     add("--seed", type=int, default=0, help="of the noise")
     add("--n", type=int, default=64, help="samples to draw")
-    add("--out", default=None, help="folder for adapted.safetensors and samples.png; adapted/NAME in the run folder by default")
+    add(
+        "--out",
+        default=None,
+        help="folder for adapted.safetensors and samples.png; adapted/NAME in the run folder by default",
+    )
     add("--threads", type=int, default=None, help="of the engine; all cores by default")
     parser.set_defaults(command=_adapt)
 
 
 def _add_sample(commands: Any) -> None:
-    parser = commands.add_parser("sample", help="draw samples from adapted weights, or from a run before adaptation")
+    parser = commands.add_parser(
+        "sample", help="draw samples from adapted weights, or from a run before adaptation"
+    )
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--weights", help="a file that pymgan adapt wrote")
@@ -203,15 +232,25 @@ def _adapt(options: argparse.Namespace) -> None:
     run = load(options.run, threads=options.threads)
     images = read_images(options.images, run.sample_shape)
     few = run.adapt(images, options.steps, seed=options.seed)
-    out = Path(options.out) if options.out else Path(options.run) / "adapted" / Path(options.images).resolve().name
+    out = (
+        Path(options.out)
+        if options.out
+        else Path(options.run) / "adapted" / Path(options.images).resolve().name
+    )
     _make_folder(out)
     few.save(out / "adapted.safetensors")
     samples = few.sample(options.n, seed=options.seed)
     before = run.before().sample(options.n, seed=options.seed)
-    panels = [("your images", images[:8].unsqueeze(0)), ("before", before[:8].unsqueeze(0)), ("after", samples[:8].unsqueeze(0))]
+    panels = [
+        ("your images", images[:8].unsqueeze(0)),
+        ("before", before[:8].unsqueeze(0)),
+        ("after", samples[:8].unsqueeze(0)),
+    ]
     pictures.comparison(out / "comparison.png", panels, [""])
     pictures.grid(out / "samples.png", samples)
-    print(f"adapted to {len(images)} images: {out}/adapted.safetensors  {out}/samples.png  {out}/comparison.png")
+    print(
+        f"adapted to {len(images)} images: {out}/adapted.safetensors  {out}/samples.png  {out}/comparison.png"
+    )
 
 
 def _sample(options: argparse.Namespace) -> None:

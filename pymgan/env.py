@@ -10,7 +10,17 @@ from ._version import __version__
 
 __all__ = ["report"]
 
-_PACKAGES = ("torch", "numpy", "safetensors", "tqdm", "matplotlib", "scikit-learn", "tensorboard", "pillow", "triton")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "safetensors",
+    "tqdm",
+    "matplotlib",
+    "scikit-learn",
+    "tensorboard",
+    "pillow",
+    "triton",
+)
 
 
 def report() -> str:
@@ -18,17 +28,23 @@ def report() -> str:
     from .engine import available_threads, engines, instruction_sets
 
     built, supported, chosen = instruction_sets()
-    lines = [f"pymgan {__version__}", f"Python {platform.python_version()} on {platform.platform()} ({sys.executable})"]
+    lines = [
+        f"pymgan {__version__}",
+        f"Python {platform.python_version()} on {platform.platform()} ({sys.executable})",
+    ]
     lines += [f"{name:<14}{_version(name)}" for name in _PACKAGES]
     lines += [
         "",
         f"cores         {available_threads()} usable",
-        f"instructions  built: {', '.join(built)}; this machine runs: {', '.join(supported)}; chosen: {chosen}",
+        f"instructions  built: {', '.join(built)}; this machine runs: {', '.join(supported)}; chosen: "
+        f"{chosen}",
         "",
         "engines",
     ]
     for engine in engines():
-        lines.append(f"  {engine.name:<12}{'available' if engine.available else 'not available'}: {engine.reason}")
+        lines.append(
+            f"  {engine.name:<12}{'available' if engine.available else 'not available'}: {engine.reason}"
+        )
     return "\n".join(lines)
 
 

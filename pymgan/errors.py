@@ -1,4 +1,4 @@
-"""Errors that are pymgan's own. Everything else that a user can cause is a plain ValueError, TypeError or OSError."""
+"""pymgan's own errors. Others that a user can cause are a plain ValueError, TypeError or OSError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good adapted generators are: every method with the same support sets, the same inner steps and the same noise."""
+"""How good adapted generators are: the same support sets, inner steps and noise for every method."""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from .contract import Engine
     from .tasks import TaskBatch
 
-__all__ = ["METRICS", "RATES", "Contender", "Scores", "choose_rates", "energy_after", "evaluate", "generate_after", "summarise"]
+__all__ = [
+    "METRICS",
+    "RATES",
+    "Contender",
+    "Scores",
+    "choose_rates",
+    "energy_after",
+    "evaluate",
+    "generate_after",
+    "summarise",
+]
 
 METRICS = ("energy", "swd", "mmd2", "nearest_support")
 SAMPLES = 64  # generated per task
@@ -57,7 +67,9 @@ def adapted(contender: Contender, batch: TaskBatch, *, seed: int) -> tuple[Tenso
     return result.phi, result.trace.valid.cpu()
 
 
-def generate_after(contender: Contender, batch: TaskBatch, *, seed: int, samples: int = SAMPLES) -> tuple[Tensor, Tensor]:
+def generate_after(
+    contender: Contender, batch: TaskBatch, *, seed: int, samples: int = SAMPLES
+) -> tuple[Tensor, Tensor]:
     """Samples [T, samples, *shape] of the adapted generators, and which tasks are finite, bool [T]."""
     phi, valid = adapted(contender, batch, seed=seed)
     engine = contender.engine
@@ -74,8 +86,10 @@ def energy_after(engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *
     return scalar_mean(value.cpu(), valid) if bool(valid.all()) else math.inf
 
 
-def choose_rates(engine: Engine, phi: Tensor, steps: int, batch: TaskBatch, *, seed: int) -> tuple[Tensor, float]:
-    """The fine-tuning rates [steps, 2] with the least energy distance on validation tasks, of all pairs of `RATES`."""
+def choose_rates(
+    engine: Engine, phi: Tensor, steps: int, batch: TaskBatch, *, seed: int
+) -> tuple[Tensor, float]:
+    """The pair of `RATES` with the least energy distance on validation tasks, [steps, 2], and that."""
     best, best_value = (RATES[0], RATES[0]), math.inf
     for pair in product(RATES, RATES):
         value = energy_after(engine, phi, torch.tensor(pair).expand(steps, 2), batch, seed=seed)
@@ -93,7 +107,7 @@ def evaluate(contenders: Sequence[Contender], batch: TaskBatch, *, seed: int) ->
 
 
 def score(contender: Contender, batch: TaskBatch, *, seed: int) -> dict[str, Tensor]:
-    """Every metric [T] of one contender. Samples of a task that became non-finite count as they are at its last finite step."""
+    """Every metric [T] of one contender; a task that became non-finite counts as its last finite step."""
     fake, _ = generate_after(contender, batch, seed=seed)
     return metrics.all_metrics(fake, batch)
 

@@ -24,25 +24,38 @@ SUMMARY = "summary.json"
 PICTURED = 6  # test classes in samples.png
 SHOWN = 8  # samples of each
 
-_TITLES = {"before": "before", "after": "after", "joint": "joint", "reptile": "Reptile", "scratch": "scratch", "maml": "MAML"}
+_TITLES = {
+    "before": "before",
+    "after": "after",
+    "joint": "joint",
+    "reptile": "Reptile",
+    "scratch": "scratch",
+    "maml": "MAML",
+}
 
 
 def finish(trainer: Trainer, tasks: TaskDistribution, *, since: float, show: bool) -> dict[str, Any]:
-    """Evaluate every method on tasks of the test classes; writes summary.json and samples.png and returns the summary.
+    """Evaluate every method on tasks of the test classes; writes summary.json and samples.png and returns the
+    summary.
 
-    Fine-tuning rates of rivals are chosen on the validation classes, of all pairs of a small grid. The run's own method adapts
-    with the rates that it was meta-trained with, as `Run.adapt` does.
+    Fine-tuning rates of rivals are chosen on the validation classes, of all pairs of a small grid. The run's
+    own method adapts with the rates that it was meta-trained with, as `Run.adapt` does.
 
     Args:
         since: `time.monotonic()` at the start of this session.
     """
     settings, folder = trainer.settings, trainer.folder
-    say("choosing the rivals' fine-tuning rates on validation classes", show=show and len(settings.methods) > 1)
+    say(
+        "choosing the rivals' fine-tuning rates on validation classes",
+        show=show and len(settings.methods) > 1,
+    )
     contenders, chosen = _contenders(trainer)
     test = tasks.split("test")
     batch = draw(test, settings, TEST, count=settings.test_tasks)
     say(f"evaluating on {len(batch.ids)} tasks of test classes", show=show)
-    summary: dict[str, Any] = {"test": {"tasks": len(batch.ids), **evaluate(contenders, batch, seed=settings.seed)}}
+    summary: dict[str, Any] = {
+        "test": {"tasks": len(batch.ids), **evaluate(contenders, batch, seed=settings.seed)}
+    }
     shared = _shared(test, trainer)
     if shared is not None:
         scores = evaluate(contenders, shared, seed=settings.seed)
@@ -80,7 +93,11 @@ def _contenders(trainer: Trainer) -> tuple[list[Contender], dict[str, Any]]:
         engine = trainer.engines[method.name]
         best, value = choose_rates(engine, phi, method.inner_steps, trainer.validation, seed=settings.seed)
         contenders.append(Contender(method.name, engine, phi, best))
-        chosen[method.name] = {"generator": float(best[0, 0]), "discriminator": float(best[0, 1]), "validation_energy": value}
+        chosen[method.name] = {
+            "generator": float(best[0, 0]),
+            "discriminator": float(best[0, 1]),
+            "validation_energy": value,
+        }
     return contenders, chosen
 
 

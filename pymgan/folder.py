@@ -1,10 +1,10 @@
 """The run folder: one writer at a time, and files that agree with the checkpoint after any kind of end.
 
-    config.json              what was asked for; a resumed run must ask for the same
-    checkpoint.safetensors   the whole state (pymgan/checkpoint.py)
-    metrics.jsonl            one row a line; rows beyond the checkpoint's step are cut off when a run resumes
-    events/<method>/         TensorBoard
-    samples.png summary.json of a finished run
+config.json              what was asked for; a resumed run must ask for the same
+checkpoint.safetensors   the whole state (pymgan/checkpoint.py)
+metrics.jsonl            one row a line; rows beyond the checkpoint's step are cut off when a run resumes
+events/<method>/         TensorBoard
+samples.png summary.json of a finished run
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
-            raise NotADirectoryError(f"expected a folder for the run, got the file {self.path}; choose another out=")
+            raise NotADirectoryError(
+                f"expected a folder for the run, got the file {self.path}; choose another out="
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock: IO[bytes] | None = open(self.path / ".lock", "ab")  # noqa: SIM115 - held while the run lasts
@@ -47,7 +49,9 @@ class RunFolder:
         if not _try_lock(self._lock):
             self._lock.close()
             self._lock = None
-            raise FolderInUse(f"another process is training in {self.path}; wait for it or choose another out=")
+            raise FolderInUse(
+                f"another process is training in {self.path}; wait for it or choose another out="
+            )
         for stale in self.path.glob(".*.tmp"):  # of a killed process: nobody else can be writing here
             stale.unlink(missing_ok=True)
         self._metrics: IO[bytes] | None = None
@@ -61,7 +65,9 @@ class RunFolder:
     def close(self) -> None:
         """Give the folder back. The lock file stays: removing it would race with the next run's lock."""
         if self._metrics is not None:
-            with contextlib.suppress(OSError):  # rows since the last checkpoint: a resumed run writes them again
+            with contextlib.suppress(
+                OSError
+            ):  # rows since the last checkpoint: a resumed run writes them again
                 self._metrics.close()
             self._metrics = None
         if self._lock is not None:
@@ -72,7 +78,9 @@ class RunFolder:
         return read_json(self.path / "config.json")
 
     def write_json(self, name: str, value: Row) -> None:
-        checkpoint.atomic_write(self.path / name, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+        checkpoint.atomic_write(
+            self.path / name, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+        )
 
     def append(self, row: Row) -> None:
         """Add one row to metrics.jsonl. It is on disk after the next `save`."""
@@ -88,7 +96,7 @@ class RunFolder:
         return read_rows(self.path)
 
     def cut(self, keep: Callable[[Row], bool]) -> list[Row]:
-        """Drop the rows of metrics.jsonl that `keep` rejects, and a last line that a crash has cut; returns the rest."""
+        """Drop rows of metrics.jsonl that `keep` rejects, and a line that a crash cut; returns the rest."""
         rows = self.rows()
         kept = [row for row in rows if keep(row)]
         text = "".join(json.dumps(row) + "\n" for row in kept).encode()
@@ -98,7 +106,7 @@ class RunFolder:
         return kept
 
     def save(self, tensors: dict[str, Tensor], state: Row) -> None:
-        """Write the checkpoint, after the rows that belong to it: a checkpoint never runs ahead of the metrics."""
+        """Write the rows that belong to the checkpoint, and then it: it never runs ahead of the metrics."""
         if self._metrics is not None:
             try:
                 self._metrics.flush()
@@ -124,7 +132,9 @@ def read_json(path: Path) -> Row | None:
     try:
         value = json.loads(path.read_text())
     except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); the folder is not a pymgan run, or it is damaged") from error
+        raise CheckpointError(
+            f"{path} is not JSON ({error}); the folder is not a pymgan run, or it is damaged"
+        ) from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value

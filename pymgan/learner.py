@@ -18,8 +18,8 @@ RATE_LR = 0.02  # the outer rate of learned rates, in units of the rate they sta
 class Learner:
     """The state of one method. Everything here is in the checkpoint, and nothing else decides the next step.
 
-    Batches and noise are drawn from counters, keyed by the seed and `step`, so the step number is the state of the
-    random generators too.
+    Batches and noise are drawn from counters, keyed by the seed and `step`, so the step number is the state
+    of the random generators too.
 
     Args:
         meta: the method.
@@ -51,7 +51,7 @@ class Learner:
         return self.rates.detach()
 
     def descend(self, direction: Direction) -> float:
-        """Take one outer step; returns the gradient's norm before clipping. With no valid task only the counters move."""
+        """Take one outer step, if any task is valid; returns the gradient's norm before clipping."""
         valid = int(direction.valid.sum())
         self.step += 1
         self.tasks += len(direction.valid)
@@ -68,7 +68,9 @@ class Learner:
         self._adam.step()
         with torch.no_grad():
             if direction.rates is not None:
-                self.rates.copy_(self.rates.clamp(self._first_rates / RATE_RANGE, self._first_rates * RATE_RANGE))
+                self.rates.copy_(
+                    self.rates.clamp(self._first_rates / RATE_RANGE, self._first_rates * RATE_RANGE)
+                )
             # The first steps would otherwise weigh the initialisation as long as 1 / (1 - decay) steps.
             decay = min(self.meta.ema, (1 + self.step) / (10 + self.step))
             self.average.mul_(decay).add_(self.phi, alpha=1 - decay)
@@ -79,7 +81,9 @@ class Learner:
         tensors = {"phi": self.parameters, "average": self.average, "rates": self.inner_rates}
         for label, parameter in self._optimised():
             moments = self._adam.state.get(parameter, {})
-            tensors |= {f"adam.{label}.{key}": value for key, value in moments.items() if isinstance(value, Tensor)}
+            tensors |= {
+                f"adam.{label}.{key}": value for key, value in moments.items() if isinstance(value, Tensor)
+            }
         return tensors, {"step": self.step, "tasks": self.tasks, "skipped": self.skipped}
 
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
@@ -90,7 +94,8 @@ class Learner:
         """
         if tensors["phi"].shape != self.phi.shape:
             raise ValueError(
-                f"expected a checkpoint with {self.phi.numel():,} parameters, got {tensors['phi'].numel():,}: "
+                f"expected a checkpoint with {self.phi.numel():,} parameters, got "
+                f"{tensors['phi'].numel():,}: "
                 "the networks differ from those of the run"
             )
         with torch.no_grad():
@@ -99,7 +104,11 @@ class Learner:
             self.rates.copy_(tensors["rates"])
         for label, parameter in self._optimised():
             prefix = f"adam.{label}."
-            moments = {key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)}
+            moments = {
+                key.removeprefix(prefix): value.clone()
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
             if moments:
                 self._adam.state[parameter] = moments
         self.step, self.tasks, self.skipped = counters["step"], counters["tasks"], counters["skipped"]

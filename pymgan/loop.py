@@ -1,4 +1,4 @@
-"""The training loop: batches, meta-steps, rows of metrics, checkpoints, and every way in which it can stop."""
+"""The training loop: batches, meta-steps, rows of metrics, checkpoints, and all ways in which it stops."""
 
 from __future__ import annotations
 
@@ -63,9 +63,15 @@ Callback = Callable[[Step], None]
 
 
 def draw(
-    tasks: TaskDistribution, settings: Settings, purpose: int, step: int = 0, *, count: int | None = None, **options: Any
+    tasks: TaskDistribution,
+    settings: Settings,
+    purpose: int,
+    step: int = 0,
+    *,
+    count: int | None = None,
+    **options: Any,
 ) -> TaskBatch:
-    """The tasks of one step. The same arguments give the same tasks, on every machine and after every resume."""
+    """The tasks of one step: the same arguments give the same tasks, also after a resume."""
     rng = np.random.default_rng([settings.seed, purpose, step])
     return tasks.sample(count or settings.tasks_per_step, settings.shots, settings.queries, rng, **options)
 
@@ -126,7 +132,7 @@ class Trainer:
         return {row["method"]: row["wall_s"] for row in self.history}
 
     def estimate(self) -> tuple[float, float]:
-        """Seconds that the remaining steps will take, and bytes of memory, from trying one step of each method."""
+        """Seconds of the remaining steps and bytes of memory, from trying steps of each method."""
         seconds, memory = 0.0, 0.0
         before = peak_memory()
         for learner in self.learners:
@@ -143,7 +149,12 @@ class Trainer:
         started = time.monotonic()
         batch = draw(self._train, self.settings, TRAIN, learner.step)
         learner.meta.direction(
-            self.engines[learner.meta.name], learner.parameters, learner.inner_rates, batch, seed=self.settings.seed, step=learner.step
+            self.engines[learner.meta.name],
+            learner.parameters,
+            learner.inner_rates,
+            batch,
+            seed=self.settings.seed,
+            step=learner.step,
         )
         return time.monotonic() - started
 
@@ -154,11 +165,16 @@ class Trainer:
             return False
         tensors, state = found
         if tensors["initial"].shape != self.initial.shape:
-            raise ValueError(f"expected a checkpoint with {self.initial.numel():,} parameters, got {tensors['initial'].numel():,}")
+            raise ValueError(
+                f"expected a checkpoint with {self.initial.numel():,} parameters, got "
+                f"{tensors['initial'].numel():,}"
+            )
         self.initial = tensors["initial"]
         for learner in self.learners:
             prefix = f"{learner.meta.name}."
-            own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            own = {
+                key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+            }
             learner.restore(own, state["learners"][learner.meta.name])
         done = {learner.meta.name: learner.step for learner in self.learners}
         self.history = self._folder.cut(lambda row: row.get("step", 0) <= done.get(row.get("method", ""), -1))
@@ -203,7 +219,12 @@ class Trainer:
             while learner.step < total:
                 batch = draw(self._train, settings, TRAIN, learner.step)
                 direction = learner.meta.direction(
-                    engine, learner.parameters, learner.inner_rates, batch, seed=settings.seed, step=learner.step
+                    engine,
+                    learner.parameters,
+                    learner.inner_rates,
+                    batch,
+                    seed=settings.seed,
+                    step=learner.step,
                 )
                 failed = 2 * int(direction.valid.sum()) < len(direction.valid)
                 failures = failures + 1 if failed else 0
@@ -225,7 +246,7 @@ class Trainer:
                     self.save()
 
     def _validate(self, learner: Learner) -> dict[str, float]:
-        """Energy distance after adaptation on validation classes, with the averaged meta-parameters and with the raw ones."""
+        """Energy distance after adaptation on validation classes, of averaged and of raw meta-parameters."""
         engine = self.engines[learner.meta.name]
         both = {"validation_energy": learner.average, "validation_energy_raw": learner.parameters}
         return {
@@ -258,7 +279,8 @@ class Trainer:
     def _fail(self, learner: Learner, failures: int) -> None:
         place = f"; the last good state is in {self._folder.path}" if self._folder else ""
         raise TrainingFailed(
-            f"{learner.meta.name}: most tasks became non-finite in {failures} steps in a row, the last at step {learner.step}"
+            f"{learner.meta.name}: most tasks became non-finite in {failures} steps in a row, the last "
+            f"at step {learner.step}"
             f"{place}. Lower inner_lr or outer_lr, or check the data's range"
         )
 
@@ -268,7 +290,7 @@ def _due(step: int, total: int, times: int) -> bool:
 
 
 class _Stop:
-    """While active, SIGINT and SIGTERM only ask: the loop stops after a whole step. A second Ctrl-C stops at once."""
+    """While active, SIGINT and SIGTERM only ask: the loop ends its step. A second one stops at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -293,8 +315,8 @@ class _Stop:
 
 @contextlib.contextmanager
 def _torch_threads(engine: Engine) -> Iterator[None]:
-    """One torch thread beside the compiled engine: torch's own would spin on the cores that the engine uses, and cut sums
-    into other pieces on another machine."""
+    """One torch thread beside the compiled engine: torch's own would spin on the cores that the engine uses,
+    and cut sums into other pieces on another machine."""
     before = torch.get_num_threads()
     if engine.name == "cpu":
         torch.set_num_threads(1)

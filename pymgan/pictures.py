@@ -24,12 +24,15 @@ _FAINT = "#8a929c"
 _ACCENT = "#b3541e"
 
 
-def comparison(path: str | os.PathLike[str], panels: Sequence[Panel], labels: Sequence[str], *, highlight: str = "after") -> None:
+def comparison(
+    path: str | os.PathLike[str], panels: Sequence[Panel], labels: Sequence[str], *, highlight: str = "after"
+) -> None:
     """A table of samples: one row a task, one column a panel.
 
     Args:
         path: PNG file, written atomically.
-        panels: (title, samples [T, n, *shape]) each; images in [-1, 1] as [H, W], [1, H, W] or [3, H, W], or points [2].
+        panels: (title, samples [T, n, *shape]) each; images in [-1, 1] as [H, W], [1, H, W] or [3, H, W], or
+            points [2].
         labels: T names of the tasks.
         highlight: the title of the panel to stand out.
     """
@@ -49,7 +52,10 @@ def grid(path: str | os.PathLike[str], samples: Tensor, *, title: str = "") -> N
         across = math.ceil(math.sqrt(len(samples)))
         tile = _mosaic(samples, across, gap=1)
         scale = max(1.0, 640 / max(tile.shape[:2])) / 100
-        figure = figure_module(figsize=(tile.shape[1] * scale, tile.shape[0] * scale + (0.3 if title else 0)), layout="constrained")
+        figure = figure_module(
+            figsize=(tile.shape[1] * scale, tile.shape[0] * scale + (0.3 if title else 0)),
+            layout="constrained",
+        )
         _image(figure.add_subplot(), tile)
     if title:
         figure.suptitle(title, fontsize=9, color=_INK)
@@ -62,7 +68,9 @@ def _image_table(panels: Sequence[Panel], labels: Sequence[str], highlight: str)
     height, width = tiles[0][0].shape[:2]
     cell = 1.55
     figure = _figure_class()(
-        figsize=(columns * (cell + 0.12) + 0.6, rows * (cell * height / width + 0.12) + 0.45), facecolor="white", layout="constrained"
+        figsize=(columns * (cell + 0.12) + 0.6, rows * (cell * height / width + 0.12) + 0.45),
+        facecolor="white",
+        layout="constrained",
     )
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -75,7 +83,9 @@ def _image_table(panels: Sequence[Panel], labels: Sequence[str], highlight: str)
 
 def _scatter_table(panels: Sequence[Panel], labels: Sequence[str], highlight: str) -> Any:
     rows, columns = len(labels), len(panels)
-    figure = _figure_class()(figsize=(columns * 1.6 + 0.6, rows * 1.6 + 0.45), facecolor="white", layout="constrained")
+    figure = _figure_class()(
+        figsize=(columns * 1.6 + 0.6, rows * 1.6 + 0.45), facecolor="white", layout="constrained"
+    )
     axes = figure.subplots(rows, columns, squeeze=False)
     for row in range(rows):
         limit = _limit([panels[0][1][row], panels[-1][1][row]])
@@ -89,14 +99,20 @@ def _label(axes: Any, panels: Sequence[Panel], labels: Sequence[str], highlight:
     for column, (title, _) in enumerate(panels):
         strong = title == highlight
         axes[0][column].set_title(
-            title, fontsize=10, color=_ACCENT if strong else _INK, fontweight="bold" if strong else "normal", pad=5
+            title,
+            fontsize=10,
+            color=_ACCENT if strong else _INK,
+            fontweight="bold" if strong else "normal",
+            pad=5,
         )
         for row in range(len(labels)):
             for spine in axes[row][column].spines.values():
                 spine.set_color(_ACCENT if strong else "#d5d9de")
                 spine.set_linewidth(1.4 if strong else 0.6)
     for row, label in enumerate(labels):
-        axes[row][0].set_ylabel(label, fontsize=11, color=_FAINT, rotation=0, ha="right", va="center", labelpad=8)
+        axes[row][0].set_ylabel(
+            label, fontsize=11, color=_FAINT, rotation=0, ha="right", va="center", labelpad=8
+        )
 
 
 def _image(axes: Any, tile: np.ndarray) -> None:
@@ -128,7 +144,7 @@ def _is_points(shape: Sequence[int]) -> bool:
 
 
 def _mosaic(samples: Tensor, across: int, *, gap: int) -> np.ndarray:
-    """Samples [n, *shape] in [-1, 1] side by side, uint8 [H, W] or [H, W, 3]. Vectors become one row of pixels each."""
+    """Samples [n, *shape] in [-1, 1] side by side, uint8 [H, W] or [H, W, 3]; vectors as rows of pixels."""
     shape = samples.shape[1:]
     images = samples.detach().float().cpu()
     if len(shape) == 1:
@@ -136,11 +152,15 @@ def _mosaic(samples: Tensor, across: int, *, gap: int) -> np.ndarray:
     elif len(shape) == 2:
         images = images.unsqueeze(1)
     channels = 3 if images.shape[1] == 3 else 1
-    pixels = ((images[:, :channels].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    pixels = (
+        ((images[:, :channels].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    )
     count, height, width, _ = pixels.shape
     across = min(across, count)
     down = math.ceil(count / across)
-    canvas = np.full((down * (height + gap) - gap, across * (width + gap) - gap, channels), 128, dtype=np.uint8)
+    canvas = np.full(
+        (down * (height + gap) - gap, across * (width + gap) - gap, channels), 128, dtype=np.uint8
+    )
     for index in range(count):
         top, left = index // across * (height + gap), index % across * (width + gap)
         canvas[top : top + height, left : left + width] = pixels[index]

@@ -33,13 +33,16 @@ class Bar:
             dynamic_ncols=terminal,
             ncols=None if terminal else 110,
             mininterval=0.2 if terminal else 10.0,
-            bar_format="{desc:<8}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+            bar_format="{desc:<8}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+            "[{elapsed}<{remaining}{postfix}]",
         )
 
     def __enter__(self) -> Bar:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.close()
 
     def step(self, metrics: dict[str, float], skipped: int) -> None:

@@ -34,7 +34,8 @@ class FewShot:
 
     Attributes:
         gan: the adapted networks.
-        losses: {"generator": [K], "discriminator": [K]}, the losses that the inner steps saw; empty for a loaded file.
+        losses: {"generator": [K], "discriminator": [K]}, the losses that the inner steps saw; empty for a
+            loaded file.
     """
 
     def __init__(self, gan: GAN, losses: dict[str, list[float]] | None = None) -> None:
@@ -84,7 +85,9 @@ class FewShot:
             gan = gan_from_config(state["gan"])
             for name, network in (("generator", gan.generator), ("discriminator", gan.discriminator)):
                 prefix = f"{name}."
-                network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+                network.load_state_dict(
+                    {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+                )
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{path} does not fit together ({error})") from error
         return cls(gan)
@@ -148,8 +151,9 @@ class Run:
         """Adapt to the samples of one unseen task.
 
         Args:
-            images: [S, *shape], S >= 2, in the range of the training data ([-1, 1] for images): a tensor, an array or anything
-                with `__dlpack__` or the array interface. Up to 64, every inner step sees all of them; beyond, a part.
+            images: [S, *shape], S >= 2, in the range of the training data ([-1, 1] for images): a tensor, an
+                array or anything with `__dlpack__` or the array interface. Up to 64, every inner step sees
+                all of them; beyond, a part.
             steps: inner steps; the number that the run was trained with by default. More need not be better.
             seed: of the noise.
 
@@ -163,7 +167,9 @@ class Run:
             raise ValueError(f"expected steps >= 1, got {steps!r}")
         if count > inner:
             warnings.warn(
-                f"adapting for {count} steps a GAN that was meta-trained for {inner}: more steps usually make it worse", stacklevel=2
+                f"adapting for {count} steps a GAN that was meta-trained for {inner}: more steps "
+                "usually make it worse",
+                stacklevel=2,
             )
         support = as_samples(images, self.sample_shape, least=2)
         batch = min(len(support), WHOLE_SUPPORT)
@@ -180,7 +186,10 @@ class Run:
         rng = Rng(seed=seed, tasks=torch.zeros(1, dtype=torch.int64))
         adapted = engine.adapt(start, data, Schedule(rate=rates), rng)
         if not bool(adapted.trace.valid.all()):
-            raise RuntimeError("the adaptation became non-finite; check that the images are in the range of the training data")
+            raise RuntimeError(
+                "the adaptation became non-finite; check that the images are in the range of the "
+                "training data"
+            )
         trace = adapted.trace
         losses = {"generator": trace.loss_g[0].tolist(), "discriminator": trace.loss_d[0].tolist()}
         return FewShot(self._with(adapted.phi[0]), losses)
@@ -223,7 +232,9 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Run:
         folder = folder.parent
     config = read_json(folder / "config.json")
     if config is None or not (folder / "checkpoint.safetensors").exists():
-        raise FileNotFoundError(f"expected a run folder with config.json and checkpoint.safetensors, found none in {folder}")
+        raise FileNotFoundError(
+            f"expected a run folder with config.json and checkpoint.safetensors, found none in {folder}"
+        )
     settings = Settings.from_config(config, str(folder / "config.json"))
     tensors, _ = checkpoint.load(folder / "checkpoint.safetensors", kind="run")
     gan = gan_from_config(settings.gan)
@@ -232,7 +243,8 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Run:
     found = tensors.get(f"{name}.average", tensors.get("initial", torch.empty(0)))
     if found.numel() != expected:
         raise CheckpointError(
-            f"{folder}: expected a checkpoint with {expected:,} parameters, got {found.numel():,}; it is of another run"
+            f"{folder}: expected a checkpoint with {expected:,} parameters, got {found.numel():,}; it "
+            "is of another run"
         )
     return Run(
         gan,

@@ -42,7 +42,9 @@ def as_samples(value: Any, shape: Sequence[int], *, least: int = 1) -> Tensor:
     if tensor.dtype.is_complex or tensor.dtype == torch.bool:
         raise TypeError(f"expected real numbers, got {tensor.dtype}")
     if tensor.dtype == torch.uint8:
-        raise TypeError("expected samples in the range of the training data, got uint8; scale images with x / 127.5 - 1")
+        raise TypeError(
+            "expected samples in the range of the training data, got uint8; scale images with x / 127.5 - 1"
+        )
     if len(tensor) < least:
         raise ValueError(f"expected at least {least} samples, got {len(tensor)}")
     tensor = tensor.detach().to("cpu", torch.float32)
@@ -56,9 +58,15 @@ def _tensor(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
     try:
-        if hasattr(value, "__array__") or hasattr(value, "__array_interface__") or not hasattr(value, "__dlpack__"):
-            return torch.as_tensor(np.array(value))  # a copy: the array may be read-only or strided in ways torch cannot hold
-        return torch.from_dlpack(value)
+        if (
+            hasattr(value, "__array__")
+            or hasattr(value, "__array_interface__")
+            or not hasattr(value, "__dlpack__")
+        ):
+            return torch.as_tensor(
+                np.array(value)
+            )  # a copy: the array may be read-only or strided in ways torch cannot hold
+        return torch.utils.dlpack.from_dlpack(value)
     except (TypeError, ValueError, BufferError) as error:
         raise TypeError(f"expected an array of numbers, got {type(value).__name__} ({error})") from error
 
@@ -76,7 +84,9 @@ def read_images(folder: str | os.PathLike[str], shape: Sequence[int]) -> Tensor:
     """
     shape = tuple(shape)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
-        raise ValueError(f"expected a run on images, [H, W], [1, H, W] or [3, H, W], got samples of shape {list(shape)}")
+        raise ValueError(
+            f"expected a run on images, [H, W], [1, H, W] or [3, H, W], got samples of shape {list(shape)}"
+        )
     path = Path(folder)
     if not path.is_dir():
         raise FileNotFoundError(f"expected a folder of images, got {path}")
@@ -90,7 +100,9 @@ def read_images(folder: str | os.PathLike[str], shape: Sequence[int]) -> Tensor:
         images.append(pixels)
         resized += other
     if resized:
-        warnings.warn(f"{resized} of {len(files)} images in {path} were resized to {size[0]}x{size[1]}", stacklevel=2)
+        warnings.warn(
+            f"{resized} of {len(files)} images in {path} were resized to {size[0]}x{size[1]}", stacklevel=2
+        )
     stack = torch.from_numpy(np.stack(images)).to(torch.float32) / 127.5 - 1
     return stack.permute(0, 3, 1, 2).contiguous() if mode == "RGB" else stack.reshape(-1, *shape)
 

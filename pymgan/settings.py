@@ -46,7 +46,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_counts(
-            tasks_per_step=self.tasks_per_step, shots=self.shots, queries=self.queries, seed=self.seed, test_tasks=self.test_tasks, **self.steps
+            tasks_per_step=self.tasks_per_step,
+            shots=self.shots,
+            queries=self.queries,
+            seed=self.seed,
+            test_tasks=self.test_tasks,
+            **self.steps,
         )
 
     def metas(self) -> list[Meta]:
@@ -72,7 +77,7 @@ class Settings:
             raise CheckpointError(f"{source} is not a whole config.json of a pymgan run ({error})") from error
 
     def require_same(self, old: Settings, folder: str) -> None:
-        """Raise SettingsChanged, naming every difference, unless the folder's run was started with these settings."""
+        """Raise SettingsChanged with every difference, unless the folder's run has these settings."""
         before, now = dict(_flatten(asdict(old))), dict(_flatten(asdict(self)))
         lines = [
             f"  {key}: {_show(before, key)} in the folder, {_show(now, key)} now"

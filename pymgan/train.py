@@ -31,7 +31,8 @@ __all__ = ["DEFAULTS", "RIVALS", "RIVAL_STEPS", "STEPS", "train"]
 STEPS = 1500
 RIVALS = ("joint", "reptile", "scratch")
 
-# Steps of a rival for one step of MAML at second order, so that wall times agree on the default run. Measured on two cores.
+# Steps of a rival for one step of MAML at second order, so that wall times agree on the default run. Measured
+# on two cores.
 RIVAL_STEPS = {"maml": 1.0, "joint": 6.0, "reptile": 3.0}
 
 
@@ -56,14 +57,16 @@ def train(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Run:
-    """Meta-learn a GAN on many small tasks, train the rivals beside it, and evaluate all of them on test classes.
+    """Meta-learn a GAN on many small tasks, train the rivals beside it, and evaluate all of them on test
+    classes.
 
     Args:
         tasks: a task distribution, or the name of one ("glyphs" by default; see `pymgan.tasks`).
         gan: a `pymgan.GAN`, or the name of an architecture ("mlp" by default), sized for the tasks' samples.
         meta: how to meta-learn: `pymgan.MAML(...)`, `Reptile(...)`, `Joint(...)`, or the name of one.
         controller: None; a learned controller of the inner loop finds its room here.
-        steps: meta-steps. Trained rivals take as many as fit into about the same wall time, in the ratios of `RIVAL_STEPS`.
+        steps: meta-steps. Trained rivals take as many as fit into about the same wall time, in the ratios of
+            `RIVAL_STEPS`.
         tasks_per_step: tasks in a meta-batch.
         shots: samples in each task's support set.
         queries: samples in each task's query set.
@@ -92,10 +95,17 @@ def train(
         OSError: `out` cannot be written to.
     """
     if controller is not None:
-        raise ValueError(f"expected controller=None, got {controller!r}: there is no learned controller in this version")
+        raise ValueError(
+            f"expected controller=None, got {controller!r}: there is no learned controller in this version"
+        )
     started = time.monotonic()
     check_counts(
-        steps=steps, tasks_per_step=tasks_per_step, shots=shots, queries=queries, seed=seed, test_tasks=test_tasks
+        steps=steps,
+        tasks_per_step=tasks_per_step,
+        shots=shots,
+        queries=queries,
+        seed=seed,
+        test_tasks=test_tasks,
     )
     distribution = _tasks(tasks)
     methods = _methods(meta, rivals)
@@ -121,7 +131,14 @@ def train(
         if folder is not None:
             _prepare(folder, settings, resume)
         trainer = Trainer(
-            settings, distribution, methods, engines, game.parameters_vector(), folder=folder, callbacks=callbacks, show=progress
+            settings,
+            distribution,
+            methods,
+            engines,
+            game.parameters_vector(),
+            folder=folder,
+            callbacks=callbacks,
+            show=progress,
         )
         resumed = trainer.restore()
         summary = None if folder is None or not resumed else read_json(folder.path / SUMMARY)
@@ -139,17 +156,22 @@ def _tasks(tasks: TaskDistribution | str | None) -> TaskDistribution:
         from .tasks import get
 
         return get(tasks or "glyphs")
-    missing = [name for name in ("sample", "split", "name", "sample_shape", "fingerprint") if not hasattr(tasks, name)]
+    missing = [
+        name
+        for name in ("sample", "split", "name", "sample_shape", "fingerprint")
+        if not hasattr(tasks, name)
+    ]
     if missing:
         raise TypeError(
-            f"expected a task distribution or its name, got {type(tasks).__name__} without {', '.join(missing)}; "
+            f"expected a task distribution or its name, got {type(tasks).__name__} without "
+            f"{', '.join(missing)}; "
             "pymgan.tasks.from_arrays makes one of a list of arrays"
         )
     return tasks
 
 
 def _methods(meta: Meta | str, rivals: Sequence[Meta | str]) -> list[Meta]:
-    """The run's own method and its rivals, which take the same inner steps and the same kind of inner loop."""
+    """The run's own method and its rivals, which take the same inner steps."""
     own = method_by_name(meta) if isinstance(meta, str) else meta
     if not isinstance(own, Meta):
         raise TypeError(f"expected meta to be a pymgan.MAML(...) or another method, got {type(own).__name__}")
@@ -164,7 +186,10 @@ def _methods(meta: Meta | str, rivals: Sequence[Meta | str]) -> list[Meta]:
         if not isinstance(value, Meta):
             raise TypeError(f"expected rivals to be methods or names, got {type(value).__name__}")
         if value.inner_steps != own.inner_steps:
-            raise ValueError(f"expected rivals with the same inner_steps = {own.inner_steps}, got {value.inner_steps} in {value.name}")
+            raise ValueError(
+                f"expected rivals with the same inner_steps = {own.inner_steps}, got "
+                f"{value.inner_steps} in {value.name}"
+            )
         if value.name not in [method.name for method in methods]:
             methods.append(value)
     return methods
@@ -179,7 +204,14 @@ def _engines(
         key = (method.play, method.momentum)
         if key not in shared:
             shared[key] = compile_engine(
-                gan, fakes=shots, reals=shots, play=method.play, momentum=method.momentum, engine=engine, device=device, threads=threads
+                gan,
+                fakes=shots,
+                reals=shots,
+                play=method.play,
+                momentum=method.momentum,
+                engine=engine,
+                device=device,
+                threads=threads,
             )
     return {method.name: shared[(method.play, method.momentum)] for method in methods}
 
@@ -187,7 +219,8 @@ def _engines(
 def _require_shape(engine: Engine, tasks: TaskDistribution) -> None:
     if tuple(engine.sample) != tuple(tasks.sample_shape):
         raise ValueError(
-            f"expected a generator of samples {list(tasks.sample_shape)} for the tasks {tasks.name!r}, got {list(engine.sample)}; "
+            f"expected a generator of samples {list(tasks.sample_shape)} for the tasks {tasks.name!r}, "
+            f"got {list(engine.sample)}; "
             "change its last layers"
         )
 
@@ -217,25 +250,39 @@ def _prepare(folder: RunFolder, settings: Settings, resume: bool) -> None:
         folder.write_json("config.json", settings.to_config())
         return
     if not resume:
-        raise FileExistsError(f"{folder.path} holds a run already; choose another out=, or resume it with resume=True")
+        raise FileExistsError(
+            f"{folder.path} holds a run already; choose another out=, or resume it with resume=True"
+        )
     settings.require_same(Settings.from_config(config, str(folder.path / "config.json")), str(folder.path))
 
 
-def _announce(trainer: Trainer, engine: Engine, tasks: TaskDistribution, *, resumed: bool, show: bool) -> None:
+def _announce(
+    trainer: Trainer, engine: Engine, tasks: TaskDistribution, *, resumed: bool, show: bool
+) -> None:
     """Say what will run, where, for how long and in how much memory, before it starts."""
     if not show:
         return
     settings = trainer.settings
     say(
-        f"pymgan: {settings.tasks} ({', '.join(map(str, tasks.sample_shape))}), {engine.parameters:,} parameters, "
-        f"engine {engine.name} on {settings.device}" + (f", {engine.threads} threads" if engine.threads > 1 else "")
+        f"pymgan: {settings.tasks} ({', '.join(map(str, tasks.sample_shape))}), {engine.parameters:,} "
+        "parameters, "
+        f"engine {engine.name} on {settings.device}"
+        + (f", {engine.threads} threads" if engine.threads > 1 else "")
     )
     seconds, memory = trainer.estimate()
-    left = ", ".join(f"{learner.meta.name} {learner.step}/{settings.steps[learner.meta.name]}" for learner in trainer.learners)
-    say(f"{'resuming: ' if resumed else ''}{left} steps; about {duration(seconds)} and {bytes_text(memory)} beyond torch itself")
+    left = ", ".join(
+        f"{learner.meta.name} {learner.step}/{settings.steps[learner.meta.name]}"
+        for learner in trainer.learners
+    )
+    say(
+        f"{'resuming: ' if resumed else ''}{left} steps; about {duration(seconds)} and "
+        f"{bytes_text(memory)} beyond torch itself"
+    )
 
 
-def _run(trainer: Trainer, gan: GAN, summary: dict[str, Any], folder: RunFolder | None, threads: int | None) -> Run:
+def _run(
+    trainer: Trainer, gan: GAN, summary: dict[str, Any], folder: RunFolder | None, threads: int | None
+) -> Run:
     own = trainer.settings.metas()[0]
     learner = trainer.learner(own.name)
     return Run(
@@ -252,4 +299,6 @@ def _run(trainer: Trainer, gan: GAN, summary: dict[str, Any], folder: RunFolder 
 
 
 # What the command line shows as its defaults: those of the function above, and no second copy.
-DEFAULTS: dict[str, Any] = {name: item.default for name, item in inspect.signature(train).parameters.items()} | {"tasks": "glyphs"}
+DEFAULTS: dict[str, Any] = {
+    name: item.default for name, item in inspect.signature(train).parameters.items()
+} | {"tasks": "glyphs"}

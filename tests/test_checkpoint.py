@@ -16,7 +16,12 @@ from pymgan import checkpoint
 from pymgan.errors import CheckpointError, FolderInUse
 from pymgan.folder import RunFolder
 
-TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([1, 2]), "scalar": torch.tensor(3.0), "empty": torch.empty(0)}
+TENSORS = {
+    "b": torch.arange(6.0).reshape(2, 3),
+    "a": torch.tensor([1, 2]),
+    "scalar": torch.tensor(3.0),
+    "empty": torch.empty(0),
+}
 STATE = {"step": 7, "nested": {"x": [1, 2.5, None]}}
 
 
@@ -27,7 +32,8 @@ def test_round_trip(tmp_path: Path) -> None:
     assert state == STATE
     assert tensors.keys() == TENSORS.keys()
     for name, value in TENSORS.items():
-        assert torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype
+        assert torch.equal(tensors[name], value)
+        assert tensors[name].dtype == value.dtype
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.safetensors"]
 
 
@@ -40,9 +46,12 @@ def test_equal_content_gives_equal_bytes() -> None:
 def test_other_processes_write_the_same_bytes(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from pymgan import checkpoint;"
-        "sys.stdout.buffer.write(checkpoint.encode({'b': torch.ones(3), 'a': torch.zeros(2)}, {'y': 1, 'x': 2}, kind='run'))"
+        "sys.stdout.buffer.write(checkpoint.encode({'b': torch.ones(3), 'a': torch.zeros(2)}, "
+        "{'y': 1, 'x': 2}, kind='run'))"
     )
-    outputs = {subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout for _ in range(2)}
+    outputs = {
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout for _ in range(2)
+    }
     assert len(outputs) == 1
 
 
@@ -77,7 +86,11 @@ def test_damaged_state_is_found() -> None:
 def test_foreign(tmp_path: Path) -> None:
     from safetensors.torch import save
 
-    for data in (b"PK\x03\x04 this is a zip file or so", save({"a": torch.ones(2)}), save({"a": torch.ones(2)}, {"pymgan": "[]"})):
+    for data in (
+        b"PK\x03\x04 this is a zip file or so",
+        save({"a": torch.ones(2)}),
+        save({"a": torch.ones(2)}, {"pymgan": "[]"}),
+    ):
         with pytest.raises(CheckpointError, match="not a pymgan checkpoint"):
             checkpoint.decode(data, kind="run")
     with pytest.raises(CheckpointError, match="'generator'"):
@@ -107,7 +120,9 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     )
 
     def other() -> str:
-        return subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     with RunFolder(tmp_path):
         assert other() == "FolderInUse"
@@ -140,4 +155,5 @@ def test_metrics_are_cut_to_the_checkpoint(tmp_path: Path) -> None:
         assert [row["step"] for row in folder.cut(lambda row: row["step"] <= 2)] == [1, 2]
         folder.append({"method": "maml", "step": 3, "again": True})
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [row["step"] for row in rows] == [1, 2, 3] and rows[-1]["again"]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["again"]

@@ -1,4 +1,4 @@
-"""Ways to meta-learn: the values that `pymgan.train(meta=...)` takes. Rivals are values of the same parameter."""
+"""Ways to meta-learn: the values of `pymgan.train(meta=...)`. Rivals are values of the same parameter."""
 
 from __future__ import annotations
 

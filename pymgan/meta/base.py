@@ -78,20 +78,15 @@ class Meta(ABC):
 
     def __post_init__(self) -> None:
         whole("inner_steps", self.inner_steps, least=1)
-        pair = self.inner_lr if isinstance(self.inner_lr, (tuple, list)) else (self.inner_lr, self.inner_lr)
-        if len(pair) != 2:
-            raise ValueError(f"expected inner_lr to be a number or a pair (generator, discriminator), got {self.inner_lr!r}")
+        pair = as_pair("inner_lr", self.inner_lr)
         for rate in pair:
             number("inner_lr", rate, low=0.0)
-        if isinstance(self.inner_lr, list):
-            object.__setattr__(self, "inner_lr", tuple(self.inner_lr))
+        object.__setattr__(self, "inner_lr", pair if pair[0] != pair[1] else pair[0])
         if self.play not in ("simultaneous", "alternating"):
             raise ValueError(f"expected play 'simultaneous' or 'alternating', got {self.play!r}")
         number("momentum", self.momentum, low=0.0, below=1.0)
         number("outer_lr", self.outer_lr, low=0.0)
-        if len(self.betas) != 2:
-            raise ValueError(f"expected betas to be a pair, got {self.betas!r}")
-        object.__setattr__(self, "betas", tuple(self.betas))
+        object.__setattr__(self, "betas", as_pair("betas", self.betas))
         for beta in self.betas:
             number("betas", beta, low=0.0, below=1.0)
         if self.clip is not None:
@@ -101,18 +96,34 @@ class Meta(ABC):
         number("ema", self.ema, low=0.0, below=1.0)
 
     @abstractmethod
-    def direction(self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int) -> Direction:
+    def direction(
+        self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int
+    ) -> Direction:
         """One meta-step at phi [P] with inner rates [K, 2] on one batch of tasks. Changes nothing."""
 
     def rates(self) -> Tensor:
         """The inner rates [K, 2] (generator, discriminator) that training starts from."""
-        pair = self.inner_lr if isinstance(self.inner_lr, tuple) else (self.inner_lr, self.inner_lr)
-        return torch.tensor(pair, dtype=torch.float64).expand(self.inner_steps, 2).clone()
+        return (
+            torch.tensor(as_pair("inner_lr", self.inner_lr), dtype=torch.float64)
+            .expand(self.inner_steps, 2)
+            .clone()
+        )
 
     def to_config(self) -> dict[str, Any]:
         """The value as plain JSON values; `pymgan.meta.from_config` is the way back."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {"name": self.name, **{key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}}
+        return {
+            "name": self.name,
+            **{key: list(v) if isinstance(v, tuple) else v for key, v in values.items()},
+        }
+
+
+def as_pair(name: str, value: Any) -> tuple[float, float]:
+    """A pair as it is, one number as a pair of it."""
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"expected {name} to be a number or a pair, got {value!r}")
+    return pair
 
 
 def whole(name: str, value: Any, *, least: int) -> None:
@@ -138,7 +149,9 @@ def support_data(batch: TaskBatch, engine: Engine, steps: int) -> Data:
     if index is not None:
         pool = batch.support_pool
         assert pool is not None  # the two come together
-        return Data(real=pool.to(engine.device, engine.dtype), indices=index.unsqueeze(1).expand(-1, steps, -1))
+        return Data(
+            real=pool.to(engine.device, engine.dtype), indices=index.unsqueeze(1).expand(-1, steps, -1)
+        )
     support = batch.support.to(engine.device, engine.dtype)
     return Data(real=support.unsqueeze(1).expand(-1, steps, *support.shape[1:]))
 
@@ -146,7 +159,7 @@ def support_data(batch: TaskBatch, engine: Engine, steps: int) -> Data:
 def fine_tune(
     engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, steps: int, keep: bool = False
 ) -> Adapted:
-    """Adapt phi, [P] or [T, P], to every support set of the batch with K steps of SGD at `rates` [K, 2] or [2]."""
+    """Adapt phi, [P] or [T, P], to every support set of the batch in K steps at `rates`, [K, 2] or [2]."""
     tasks = len(batch.ids)
     start = phi.to(engine.device, engine.dtype).expand(tasks, -1)
     rng = Rng(seed=seed, tasks=batch.ids)
@@ -154,7 +167,7 @@ def fine_tune(
 
 
 def mean_of(rows: Tensor, valid: Tensor) -> Tensor:
-    """The mean over valid rows [T, P] -> [P], added in task order: the same bits however tasks were grouped."""
+    """The mean over valid rows [T, P] -> [P], added in task order, so that grouping changes no bit."""
     total = torch.zeros(rows.shape[1], dtype=rows.dtype, device=rows.device)
     for index in torch.nonzero(valid).flatten().tolist():
         total += rows[index]
@@ -164,4 +177,3 @@ def mean_of(rows: Tensor, valid: Tensor) -> Tensor:
 def scalar_mean(values: Tensor, valid: Tensor) -> float:
     """The mean of values [T] over the valid tasks; NaN when there is none."""
     return float(values[valid].double().mean()) if bool(valid.any()) else math.nan
-

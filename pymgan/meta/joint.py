@@ -1,4 +1,4 @@
-"""Joint training: one ordinary GAN on the samples of all tasks, fine-tuned at test. The rival that meta-learning must beat."""
+"""Joint training: one ordinary GAN on the samples of all tasks, fine-tuned at test."""
 
 from __future__ import annotations
 
@@ -20,27 +20,34 @@ __all__ = ["Joint"]
 
 @dataclass(frozen=True, kw_only=True)
 class Joint(Meta):
-    """Pooled training: each step is one GAN step on a batch mixed over all tasks of the meta-batch, support and query alike.
+    """Pooled training: each step is one GAN step on a batch mixed over all tasks of the meta-batch, support
+    and query alike.
 
     The inner loop (`inner_steps`, `inner_lr`) is its fine-tuning at test time.
     """
 
     name: ClassVar[str] = "joint"
 
-    def direction(self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int) -> Direction:
+    def direction(
+        self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int
+    ) -> Direction:
         real = _mixed(batch, engine)
         rows = len(real)
         # Losses are means over samples, so the mean over rows is the gradient of one large batch.
         rng = Rng(seed=seed, tasks=torch.arange(rows, dtype=torch.int64) + step * rows)
         result = engine.gradients(phi.to(engine.dtype).expand(rows, -1), Data(real=real), rng)
-        valid = torch.isfinite(result.gradient).all(1) & torch.isfinite(result.loss_g) & torch.isfinite(result.loss_d)
+        valid = (
+            torch.isfinite(result.gradient).all(1)
+            & torch.isfinite(result.loss_g)
+            & torch.isfinite(result.loss_d)
+        )
         loss_g, loss_d = scalar_mean(result.loss_g, valid), scalar_mean(result.loss_d, valid)
         metrics = {"objective": loss_g + loss_d, "loss_g": loss_g, "loss_d": loss_d}
         return Direction(gradient=mean_of(result.gradient, valid), valid=valid, metrics=metrics)
 
 
 def _mixed(batch: TaskBatch, engine: Engine) -> Tensor:
-    """All samples of the meta-batch as rows [R, reals, *sample] in which neighbours come from different tasks."""
+    """All samples of the meta-batch as rows [R, reals, *sample]; neighbours come from different tasks."""
     if batch.support_index is not None:
         assert batch.support_pool is not None
         support = batch.support_pool[batch.support_index.long()]

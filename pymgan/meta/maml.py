@@ -26,19 +26,22 @@ class MAML(Meta):
 
     Objectives of the adapted parameters phi_K on the query set:
 
-    - "energy" (the default): both players descend the energy distance between generated and query samples. The discriminator is
-      meta-learned to be a good teacher. With `order=1` nothing flows through the inner steps, and the energy distance does not
-      depend on the discriminator at step K: it then gets the gradient of its own loss L_D at phi_K instead.
-    - "game": the generator descends L_G(phi_K) and the discriminator L_D(phi_K). The textbook objective; it rewards a discriminator
-      that sabotages its opponent through the opponent's own adaptation, and gets worse as it trains (docs/architecture.md).
+    - "energy" (the default): both players descend the energy distance between generated and query samples.
+      The discriminator is meta-learned to be a good teacher. With `order=1` nothing flows through the inner
+      steps, and the energy distance does not depend on the discriminator at step K: it then gets the gradient
+      of its own loss L_D at phi_K instead.
+    - "game": the generator descends L_G(phi_K) and the discriminator L_D(phi_K). The textbook objective; it
+      rewards a discriminator that sabotages its opponent through the opponent's own adaptation, and gets
+      worse as it trains (docs/architecture.md).
     - "joint": the sum: the energy distance for both, and for each its own loss.
 
     Attributes:
-        order: 2 differentiates through the inner steps; 1 (FOMAML) takes the gradient at phi_K for the one at phi_0.
+        order: 2 differentiates through the inner steps; 1 (FOMAML) takes the gradient at phi_K for the one at
+            phi_0.
         objective: see above.
         samples: generated samples per task in the energy distance.
-        learn_rates: learn an inner rate per step and player beside phi, on the same objective (order 2 only), kept
-            within a factor of ten of `inner_lr`: on a player's own loss a free rate has reached 217.
+        learn_rates: learn an inner rate per step and player beside phi, on the same objective (order 2 only),
+            kept within a factor of ten of `inner_lr`: on a player's own loss a free rate has reached 217.
     """
 
     order: int = 2
@@ -56,20 +59,27 @@ class MAML(Meta):
             raise ValueError(f"expected objective {', '.join(map(repr, OBJECTIVES))}, got {self.objective!r}")
         whole("samples", self.samples, least=2)
         if self.learn_rates and (self.order != 2 or self.objective != "energy"):
-            raise ValueError("expected learn_rates with order=2 and objective='energy': rates are learned on quality only")
+            raise ValueError(
+                "expected learn_rates with order=2 and objective='energy': rates are learned on quality only"
+            )
 
     @property
     def learns_rates(self) -> bool:  # type: ignore[override]
         return self.learn_rates
 
-    def direction(self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int) -> Direction:
+    def direction(
+        self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int
+    ) -> Direction:
         second = self.order == 2
         adapted = fine_tune(engine, phi, rates, batch, seed=seed, steps=self.inner_steps, keep=second)
         objective, cotangents, keep, support = self._cotangents(engine, adapted, batch, seed)
         valid = adapted.trace.valid.clone()
         rate_gradient = None
         if second:
-            pulled = engine.pullback(adapted.saved, cotangents, keep=keep, support=support, rates=self.learn_rates)
+            assert adapted.saved is not None  # keep=True
+            pulled = engine.pullback(
+                adapted.saved, cotangents, keep=keep, support=support, rates=self.learn_rates
+            )
             gradient = pulled.v0.sum(0)
             if pulled.d_rate is not None:
                 rate_gradient = pulled.d_rate.sum(0)
@@ -82,16 +92,20 @@ class MAML(Meta):
             "loss_g": scalar_mean(trace.loss_g[:, -1], valid),
             "loss_d": scalar_mean(trace.loss_d[:, -1], valid),
         }
-        learned = mean_of(rate_gradient.flatten(1), valid).reshape(-1, 2) if rate_gradient is not None else None
+        learned = (
+            mean_of(rate_gradient.flatten(1), valid).reshape(-1, 2) if rate_gradient is not None else None
+        )
         return Direction(gradient=mean_of(gradient, valid), valid=valid, metrics=metrics, rates=learned)
 
     def _cotangents(
         self, engine: Engine, adapted: Adapted, batch: TaskBatch, seed: int
     ) -> tuple[Tensor, Tensor, list[str], list[str]]:
-        """Objective [T], cotangents [C,T,P] at phi_K, and per cotangent the half of v_0 that is kept and the half that is not zero."""
+        """Objective [T], cotangents [C,T,P] at phi_K, and of each the half of v_0 to keep and its support."""
         quality, game = None, None
         if self.objective != "game":
-            objective, quality = energy(engine, adapted.phi, batch, samples=self.samples, seed=seed, step=self.inner_steps)
+            objective, quality = energy(
+                engine, adapted.phi, batch, samples=self.samples, seed=seed, step=self.inner_steps
+            )
         if self.objective != "energy" or self.order == 1:
             game = _game(engine, adapted.phi, batch, seed, self.inner_steps)
             if quality is None:
@@ -122,12 +136,22 @@ def energy(
 
 def _game(engine: Engine, phi: Tensor, batch: TaskBatch, seed: int, step: int) -> tuple[Tensor, Tensor]:
     """L_G + L_D [T] on the query set and the full gradients [2, T, P] of L_G and of L_D at phi [T, P]."""
-    tasks = len(batch.ids)
+    count, size = batch.query.shape[1], engine.reals
+    if count % size:
+        raise ValueError(
+            f"expected queries to be a multiple of shots = {size} for losses on the query set, got {count}"
+        )
+    parts = count // size
     rng = Rng(seed=seed, tasks=batch.ids)
-    noise = engine.noise(rng, tasks, engine.fakes, step=step, stream=QUERY_STREAM)
+    noise = engine.noise(rng, len(batch.ids), parts * engine.fakes, step=step, stream=QUERY_STREAM)
     query = batch.query.to(engine.device, engine.dtype)
-    result = engine.gradients(phi, Data(real=query, noise=noise), rng, full=True)
-    return result.loss_g + result.loss_d, result.gradient
+    losses, gradients = [], []
+    # Losses are means over samples, so the mean over equal parts is the loss of the whole query set.
+    for real, z in zip(query.chunk(parts, 1), noise.chunk(parts, 1), strict=True):
+        result = engine.gradients(phi, Data(real=real.contiguous(), noise=z.contiguous()), rng, full=True)
+        losses.append(result.loss_g + result.loss_d)
+        gradients.append(result.gradient)
+    return torch.stack(losses).mean(0), torch.stack(gradients).mean(0)
 
 
 def _kept(engine: Engine, cotangents: Tensor, keep: list[str]) -> Tensor:

@@ -19,14 +19,18 @@ __all__ = ["Reptile"]
 
 @dataclass(frozen=True, kw_only=True)
 class Reptile(Meta):
-    """Reptile (Nichol et al., 2018) for both players: the outer Adam descends the mean of phi - phi_K over the tasks.
+    """Reptile (Nichol et al., 2018) for both players: the outer Adam descends the mean of phi - phi_K over
+    the tasks.
 
-    Query sets are not used: they are further samples that other methods see, so its support sets are drawn again at every step.
+    Query sets are not used: they are further samples that other methods see, so its support sets are drawn
+    again at every step.
     """
 
     name: ClassVar[str] = "reptile"
 
-    def direction(self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int) -> Direction:
+    def direction(
+        self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int
+    ) -> Direction:
         adapted = fine_tune(engine, phi, rates, batch, seed=seed, steps=self.inner_steps)
         difference = phi - adapted.phi
         trace = adapted.trace

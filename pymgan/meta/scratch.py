@@ -20,13 +20,15 @@ __all__ = ["Scratch"]
 class Scratch(Meta):
     """A GAN trained on the support set alone, from the initial weights that the other methods started from.
 
-    Its budget is that of the others at test time, exactly: `inner_steps` steps of SGD, at the rate that suits it best on the
-    validation classes. It says what adaptation without prior training can do in so few steps, not what a GAN trained for longer
-    on eight images could.
+    Its budget is that of the others at test time, exactly: `inner_steps` steps of SGD, at the rate that suits
+    it best on the validation classes. It says what adaptation without prior training can do in so few steps,
+    not what a GAN trained for longer on eight images could.
     """
 
     name: ClassVar[str] = "scratch"
     trains: ClassVar[bool] = False
 
-    def direction(self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int) -> Direction:
+    def direction(
+        self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int
+    ) -> Direction:
         raise TypeError("Scratch has no meta-step: it is adapted from the initial weights")
