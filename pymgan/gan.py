@@ -79,5 +79,7 @@ class GAN:
         if tuple(phi.shape) != (total,):
             raise ValueError(f"[GAN] load_vector: expected phi [{total}], got {list(phi.shape)}")
         with torch.no_grad():
-            for parameter, part in zip(parameters, phi.split([p.numel() for p in parameters]), strict=True):
-                parameter.copy_(part.view_as(parameter))
+            at = 0
+            for parameter in parameters:
+                parameter.copy_(phi[at : at + parameter.numel()].view_as(parameter))
+                at += parameter.numel()
