@@ -1,0 +1,387 @@
+"""The oracle: the mathematics written down once more, as plainly as it can be, on the user's own modules with ``torch.func``.
+
+It shares nothing with the compiled engines but the contract. float64 by default; with float32 it is "torch's own float32", the
+error that other engines are measured against. Nothing is detached: each player's gradient is a gradient with respect to that
+player's parameters, by argument, so every cross term is there when ``vjp`` goes through the inner steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vjp, vmap
+
+from pymgan.contract import (
+    Adapted,
+    Data,
+    Gradients,
+    Pulled,
+    Rng,
+    Saved,
+    Schedule,
+    State,
+    Trace,
+    check_adapt,
+    check_distance,
+    check_generate,
+    check_gradients,
+    check_noise,
+    check_pullback,
+)
+from pymgan.gan import GAN
+from pymgan.noise import normals
+
+if TYPE_CHECKING:
+    from pymgan.plan import Plan
+
+__all__ = ["ReferenceEngine"]
+
+EPSILON = 1e-12
+
+
+class _Scores(NamedTuple):
+    """Of one batch: what the discriminator says."""
+
+    fake: Tensor
+    real: Tensor
+
+
+def generator_loss(loss: str, fake: Tensor) -> Tensor:
+    """L_G of the scores [B] of generated samples."""
+    if loss == "nonsaturating":
+        return F.softplus(-fake).mean()
+    if loss in ("hinge", "wasserstein"):
+        return -fake.mean()
+    return 0.5 * (fake - 1).square().mean()
+
+
+def discriminator_loss(loss: str, smoothing: float, fake: Tensor, real: Tensor) -> Tensor:
+    """L_D of the scores of generated and of real samples."""
+    if loss == "nonsaturating":
+        return F.softplus(fake).mean() + ((1 - smoothing) * F.softplus(-real) + smoothing * F.softplus(real)).mean()
+    if loss == "hinge":
+        return F.relu(1 + fake).mean() + F.relu(1 - real).mean()
+    if loss == "wasserstein":
+        return fake.mean() - real.mean()
+    return 0.5 * fake.square().mean() + 0.5 * (real - (1 - smoothing)).square().mean()
+
+
+class _Step(NamedTuple):
+    """What one inner step gives beside the new parameters, [T] each."""
+
+    loss_g: Tensor
+    loss_d: Tensor
+    norm_g: Tensor
+    norm_d: Tensor
+    fake_mean: Tensor
+    fake_std: Tensor
+    real_mean: Tensor
+    real_std: Tensor
+
+
+@dataclass
+class _ReferenceSaved(Saved):
+    tasks: int
+    steps: int
+    pull: Callable[[tuple[Tensor, Tensor]], tuple[Tensor, Tensor, Tensor, Tensor]]
+    valid: Tensor
+
+
+class ReferenceEngine:
+    """The engine "reference": slow, exact, without a lowering. See :class:`~pymgan.contract.Engine`."""
+
+    name = "reference"
+
+    def __init__(
+        self,
+        gan: GAN,
+        *,
+        fakes: int = 8,
+        reals: int = 8,
+        play: str = "simultaneous",
+        momentum: float = 0.0,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.gan = gan
+        self.fakes, self.reals, self.play, self.momentum = fakes, reals, play, momentum
+        self.dtype, self.device, self.threads = dtype, torch.device(device), torch.get_num_threads()
+        self.latent = gan.latent
+        self.generator_parameters = sum(p.numel() for p in gan.generator.parameters())
+        self.parameters = self.generator_parameters + sum(p.numel() for p in gan.discriminator.parameters())
+        self.sample = self._sample_shape()
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Made on demand: the oracle itself has no use for it."""
+        from pymgan.plan import compile_plan
+
+        return compile_plan(self.gan)
+
+    def _sample_shape(self) -> tuple[int, ...]:
+        with torch.no_grad():
+            phi = torch.zeros(self.parameters, dtype=self.dtype, device=self.device)
+            z = torch.zeros(2, *self.latent, dtype=self.dtype, device=self.device)
+            sample = self._generate(phi[: self.generator_parameters], z)
+            try:
+                scores = functional_call(
+                    self.gan.discriminator, self._named(self.gan.discriminator, phi[self.generator_parameters :]), (sample,)
+                )
+            except RuntimeError as error:
+                raise ValueError(
+                    f"[reference] expected the generator's output {list(sample.shape[1:])} to be the discriminator's input: {error}"
+                ) from error
+        if scores.numel() != 2:
+            raise ValueError(f"[reference] expected one score for each sample, got {list(scores.shape[1:])}")
+        return tuple(sample.shape[1:])
+
+    # ---- one task ----
+
+    @staticmethod
+    def _named(module: nn.Module, theta: Tensor) -> dict[str, Tensor]:
+        """The parameters of a module as views of its flat vector."""
+        named, at = {}, 0
+        for name, parameter in module.named_parameters():
+            named[name] = theta[at : at + parameter.numel()].view(parameter.shape)
+            at += parameter.numel()
+        return named
+
+    def _generate(self, theta_g: Tensor, z: Tensor) -> Tensor:
+        sample: Tensor = functional_call(self.gan.generator, self._named(self.gan.generator, theta_g), (z,))
+        return sample
+
+    def _scores(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> _Scores:
+        both = torch.cat((self._generate(theta_g, z), real))
+        scores = functional_call(self.gan.discriminator, self._named(self.gan.discriminator, theta_d), (both,)).reshape(-1)
+        return _Scores(scores[: len(z)], scores[len(z) :])
+
+    def _loss_g(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> Tensor:
+        return generator_loss(self.gan.loss, self._scores(theta_g, theta_d, z, real).fake)
+
+    def _loss_d(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> tuple[Tensor, _Scores]:
+        scores = self._scores(theta_g, theta_d, z, real)
+        return discriminator_loss(self.gan.loss, self.gan.label_smoothing, *scores), scores
+
+    def _step(
+        self, phi: Tensor, moments: Tensor, rate: Tensor, scale: Tensor, active: Tensor, z: Tensor, real: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, _Step]:
+        """One inner step of one task: (phi', moments', whether everything in it was finite, trace)."""
+        split = self.generator_parameters
+        halves = {0: slice(0, split), 1: slice(split, None)}
+        g, d = phi[halves[0]], phi[halves[1]]
+        moment = {player: moments[half] if self.momentum else None for player, half in halves.items()}
+
+        def update(player: int, theta: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+            before = moment[player]
+            after = gradient if before is None else self.momentum * before + gradient
+            moved = theta - rate[player] * scale[halves[player]] * after
+            moved = torch.where(active[player], moved, theta)
+            return moved, None if before is None else torch.where(active[player], after, before)
+
+        grad_d, (loss_d, scores) = grad_and_value(self._loss_d, argnums=1, has_aux=True)(g, d, z, real)
+        new_d, moment[1] = update(1, d, grad_d)
+        opponent = new_d if self.play == "alternating" else d
+        grad_g, loss_g = grad_and_value(self._loss_g, argnums=0)(g, opponent, z, real)
+        new_g, moment[0] = update(0, g, grad_g)
+
+        new_phi = torch.cat((new_g, new_d))
+        new_moments = torch.cat([m for m in moment.values() if m is not None]) if self.momentum else moments
+        finite_g = torch.isfinite(loss_g) & torch.isfinite(grad_g).all()
+        finite_d = torch.isfinite(loss_d) & torch.isfinite(grad_d).all()
+        finite = (finite_g | ~active[0]) & (finite_d | ~active[1]) & torch.isfinite(new_phi).all() & torch.isfinite(new_moments).all()
+        trace = _Step(
+            loss_g,
+            loss_d,
+            torch.linalg.vector_norm(grad_g),
+            torch.linalg.vector_norm(grad_d),
+            scores.fake.mean(),
+            scores.fake.std(correction=0),
+            scores.real.mean(),
+            scores.real.std(correction=0),
+        )
+        return new_phi, new_moments, finite, trace
+
+    # ---- the contract ----
+
+    def initial_state(self, tasks: int) -> State:
+        """Moments and counts of zero; see :meth:`pymgan.contract.Engine.initial_state`."""
+        width = self.parameters if self.momentum else 0
+        moments = torch.zeros(tasks, width, dtype=self.dtype, device=self.device)
+        return State(moments, torch.zeros(tasks, dtype=torch.int64))
+
+    def adapt(
+        self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, *, state: State | None = None, keep: bool = False
+    ) -> Adapted:
+        """Runs K inner steps on every task; see :meth:`pymgan.contract.Engine.adapt`."""
+        tasks, steps = check_adapt(self, phi, data, schedule, rng, state)
+        state = self.initial_state(tasks) if state is None else state
+        active = torch.ones(2, dtype=torch.bool, device=self.device) if schedule.active is None else schedule.active
+        active = active.expand(tasks, steps, 2)
+        scale = torch.ones(self.parameters) if schedule.scale is None else schedule.scale
+        noise = self._drawn(rng, state.count, steps) if data.noise is None else data.noise
+        batches = [self._real(data, (slice(None), k)) for k in range(steps)]
+        step = vmap(self._step)
+
+        def play(
+            phi: Tensor, moments: Tensor, rate: Tensor, scale: Tensor
+        ) -> tuple[tuple[Tensor, Tensor], tuple[list[_Step], Tensor, Tensor]]:
+            valid = torch.ones(tasks, dtype=torch.bool, device=self.device)
+            done = torch.zeros(tasks, dtype=torch.int64)
+            traces = []
+            for k in range(steps):
+                new_phi, new_moments, finite, trace = step(
+                    phi, moments, rate[:, k], scale, active[:, k], noise[:, k], batches[k]
+                )
+                valid = valid & finite
+                phi = torch.where(valid[:, None], new_phi, phi)
+                moments = torch.where(valid[:, None], new_moments, moments)
+                done = done + valid.cpu()
+                traces.append(trace)
+            return (phi, moments), (traces, valid, done)
+
+        inputs = (
+            phi.detach().expand(tasks, -1),
+            state.moments.detach(),
+            schedule.rate.detach().to(self.dtype).expand(tasks, steps, 2),
+            scale.detach().to(self.device, self.dtype).expand(tasks, -1),
+        )
+        saved = None
+        if keep:
+            (phi_k, moments_k), pull, (traces, valid, done) = vjp(play, *inputs, has_aux=True)  # type: ignore[misc]
+            saved = _ReferenceSaved(tasks, steps, pull, valid)
+        else:
+            with torch.no_grad():
+                (phi_k, moments_k), (traces, valid, done) = play(*inputs)
+        columns = {name: torch.stack([getattr(trace, name) for trace in traces], dim=1) for name in _Step._fields}
+        return Adapted(phi_k, State(moments_k, state.count + done), Trace(**columns, valid=valid), saved)
+
+    def pullback(
+        self,
+        saved: Saved,
+        cotangents: Tensor,
+        *,
+        state_cotangents: Tensor | None = None,
+        keep: Sequence[str] | str | None = None,
+        support: Sequence[str] | str | None = None,
+        rates: bool = False,
+    ) -> Pulled:
+        """Pulls cotangents of phi_K back to phi_0; see :meth:`pymgan.contract.Engine.pullback`."""
+        if not isinstance(saved, _ReferenceSaved):
+            got = type(saved).__name__
+            raise TypeError(f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}")
+        v, v_state, keeps, supports, bare = check_pullback(
+            self, saved.tasks, cotangents, state_cotangents=state_cotangents, keep=keep, support=support
+        )
+        if v_state is None:
+            v_state = torch.zeros_like(v) if self.momentum else v[..., :0]
+        pulled = [
+            saved.pull((self._half(one, half), one_state))
+            for one, one_state, half in zip(v, v_state, supports, strict=True)
+        ]
+        zero = torch.zeros((), dtype=self.dtype, device=self.device)
+        v0, state_v0, d_rate, d_scale = (
+            torch.stack([torch.where(saved.valid.view(-1, *[1] * (x.ndim - 1)), x, zero) for x in column])
+            for column in zip(*pulled, strict=True)
+        )
+        v0 = torch.stack([self._half(one, half) for one, half in zip(v0, keeps, strict=True)])
+        results = (v0, state_v0 if self.momentum else None, *((d_rate, d_scale) if rates else (None, None)))
+        return Pulled(*(x[0] if bare and x is not None else x for x in results))
+
+    def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
+        """Losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
+        tasks = check_gradients(self, phi, data, rng)
+        noise = self._drawn(rng, torch.zeros(tasks, dtype=torch.int64), 1)[:, 0] if data.noise is None else data.noise
+        split = self.generator_parameters
+
+        def one(phi: Tensor, z: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            def loss_g(phi: Tensor) -> Tensor:
+                return self._loss_g(phi[:split], phi[split:], z, real)
+
+            def loss_d(phi: Tensor) -> Tensor:
+                return self._loss_d(phi[:split], phi[split:], z, real)[0]
+
+            grad_g, value_g = grad_and_value(loss_g)(phi)
+            grad_d, value_d = grad_and_value(loss_d)(phi)
+            if full:
+                return value_g, value_d, torch.stack((grad_g, grad_d))
+            return value_g, value_d, torch.cat((grad_g[:split], grad_d[split:]))
+
+        loss_g, loss_d, gradient = vmap(one)(phi.detach().expand(tasks, -1), noise, self._real(data, (slice(None),)))
+        return Gradients(loss_g.detach(), loss_d.detach(), gradient.movedim(1, 0).detach() if full else gradient.detach())
+
+    def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
+        """Standard normals [T, n, *latent]; see :meth:`pymgan.contract.Engine.noise`."""
+        check_noise(rng, tasks, n, step, stream)
+        return self._normals(rng, [step] * tasks, n, stream)
+
+    def generate(self, phi: Tensor, z: Tensor) -> Tensor:
+        """Samples [T, B, *sample]; see :meth:`pymgan.contract.Engine.generate`."""
+        tasks, _ = check_generate(self, phi, z)
+        with torch.no_grad():
+            return self._samples(phi.detach().expand(tasks, -1), z)
+
+    def generate_vjp(self, phi: Tensor, z: Tensor, cotangent: Tensor) -> Tensor:
+        """Pull-back of samples' cotangents to phi [T, P]; see :meth:`pymgan.contract.Engine.generate_vjp`."""
+        tasks, _ = check_generate(self, phi, z, cotangent)
+        pull = vjp(lambda phi: self._samples(phi, z), phi.detach().expand(tasks, -1))[1]
+        v: Tensor = pull(cotangent.detach())[0]
+        return v.detach()
+
+    def distance(self, kind: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Energy distance [T] and its cotangent; see :meth:`pymgan.contract.Engine.distance`."""
+        check_distance(kind, a, b)
+        pairs = [grad_and_value(_energy)(x, y) for x, y in zip(a.detach().flatten(2), b.detach().flatten(2), strict=True)]
+        cotangent = torch.stack([pair[0] for pair in pairs]).view(a.shape)
+        return torch.stack([pair[1] for pair in pairs]).to(torch.float64), cotangent
+
+    # ---- helpers ----
+
+    def _samples(self, phi: Tensor, z: Tensor) -> Tensor:
+        samples: Tensor = vmap(self._generate)(phi[:, : self.generator_parameters], z)
+        return samples
+
+    def _half(self, v: Tensor, half: str) -> Tensor:
+        """`v` [T, P] with the other half set to zero."""
+        result = v.clone()
+        if half == "G":
+            result[..., self.generator_parameters :] = 0
+        elif half == "D":
+            result[..., : self.generator_parameters] = 0
+        return result
+
+    def _real(self, data: Data, at: tuple[slice | int, ...]) -> Tensor:
+        """The real batch [T, B, *sample] of one inner step."""
+        return data.real.detach()[at] if data.indices is None else data.real.detach()[data.indices[at].long()]
+
+    def _drawn(self, rng: Rng, count: Tensor, steps: int) -> Tensor:
+        """Noise [T, K, fakes, *latent] of the inner steps that follow `count`."""
+        draws = [self._normals(rng, [int(n) + k for n in count], self.fakes, 0) for k in range(steps)]
+        return torch.stack(draws, dim=1)
+
+    def _normals(self, rng: Rng, steps: Sequence[int], n: int, stream: int) -> Tensor:
+        size = n * math.prod(self.latent)
+        rows = [normals(rng.seed, int(task), step, stream, size) for task, step in zip(rng.tasks, steps, strict=True)]
+        return torch.from_numpy(np.stack(rows)).to(self.device, self.dtype).view(len(rows), n, *self.latent)
+
+
+def _energy(a: Tensor, b: Tensor) -> Tensor:
+    """Energy distance between samples [B, F] and [B2, F], each pair once, no sample with itself."""
+
+    def pairs(x: Tensor, y: Tensor) -> Tensor:
+        return ((x[:, None] - y[None]).square().sum(-1) + EPSILON).sqrt()
+
+    def within(x: Tensor) -> Tensor:
+        if len(x) == 1:
+            return x.new_zeros(())
+        others = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+        return torch.where(others, pairs(x, x), 0.0).sum() / (len(x) * (len(x) - 1))
+
+    return 2 * pairs(a, b).mean() - within(a) - within(b)
