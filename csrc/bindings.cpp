@@ -411,6 +411,17 @@ void bind_program(py::module_& m) {
       });
 }
 
+// A formula as nested tuples: ("constant", x), ("variable", name) or (op, argument, ...).
+py::tuple tuple_of(const Expression& e) {
+  const Expression::Node& node = e.node();
+  if (node.op == "constant") return py::make_tuple(node.op, node.value);
+  if (node.op == "variable") return py::make_tuple(node.op, node.name);
+  py::tuple result(node.args.size() + 1);
+  result[0] = node.op;
+  for (size_t i = 0; i < node.args.size(); ++i) result[i + 1] = tuple_of(node.args[i]);
+  return result;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -420,6 +431,10 @@ PYBIND11_MODULE(_core, m) {
   bind_program(m);
   bind_cpu_engine<float>(m, "CpuEngine32");
   bind_cpu_engine<double>(m, "CpuEngine64");
+  m.def("activation_formula", [](Activation activation, int order) { return tuple_of(activation_expression(activation, order)); },
+        py::arg("activation"), py::arg("order"), "f (order 0, of x), f' or f'' (orders 1, 2, of ref) as nested tuples; attributes are p0 and p1.");
+  m.def("loss_formula", [](const std::string& loss, const std::string& term, int order) { return tuple_of(loss_expression(loss_of(loss), term, order)); },
+        py::arg("loss"), py::arg("term"), py::arg("order"), "A loss's term 'g', 'd_fake' or 'd_real' of the score s, or a derivative; e is the smoothing.");
   m.def("instruction_sets", [] {
     int count = 0;
     const cpu::Isa* sets = cpu::isas(&count);

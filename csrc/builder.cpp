@@ -112,9 +112,12 @@ Ref Builder::tensor_back(Ref r, int t) {
     instr.out.tensor = t;
     at->second = instr.out;
     // Recorded parameters are read back; what is transposed for a pull-back is transposed there.
-    const bool was = std::exchange(primal, false);
+    // Whoever is active may come to use it.
+    const bool was_primal = std::exchange(primal, false);
+    const uint8_t was_players = std::exchange(players, kBoth);
     emit(instr);
-    primal = was;
+    primal = was_primal;
+    players = was_players;
   }
   return at->second;
 }

@@ -125,6 +125,9 @@ class Interpreter {
     p.out_panel = w.by_rows ? kLanes : int64_t{w.k} * kLanes;
     p.out_row = w.by_rows ? pad(w.k) : kLanes;
     kernels.outer(p);
+    // Here B is h, whose padding is an activation of zero, not zero.
+    if (w.by_rows)
+      for (int n = 0; n < w.n; ++n) std::fill(p.out + n * p.out_row + w.k, p.out + (n + 1) * p.out_row, T{0});
     if (T* bias = bias_at(i.out)) kernels.column_sum(at(i.b0), i.rows0, ld(i.b0), bias, i.accumulate);
   }
 

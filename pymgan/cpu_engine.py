@@ -1,0 +1,349 @@
+"""The cpu engine: checks and lays out tensors, then hands their addresses to the compiled core."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pymgan import _core
+from pymgan.contract import (
+    Adapted,
+    Data,
+    Gradients,
+    Pulled,
+    Rng,
+    Saved,
+    Schedule,
+    State,
+    Trace,
+    check_adapt,
+    check_distance,
+    check_generate,
+    check_gradients,
+    check_noise,
+    check_pullback,
+)
+from pymgan.gan import GAN
+from pymgan.plan import Plan, compile_plan
+
+TRACE = ("loss_g", "loss_d", "norm_g", "norm_d", "fake_mean", "fake_std", "real_mean", "real_std")
+
+
+@dataclass
+class CpuSaved(Saved):
+    """What ``adapt(keep=True)`` leaves for ``pullback``: the core's buffer, and everything that its call points at."""
+
+    buffer: Tensor
+    call: dict[str, Any]
+    alive: tuple[Tensor | None, ...]
+    valid: Tensor
+    tasks: int
+    steps: int
+
+
+class CpuEngine:
+    """Executes the program with C++ and SIMD, one task per core at a time. See :class:`~pymgan.contract.Engine`.
+
+    Results are the same bits for any number of threads. float64 is correct but not tuned.
+    """
+
+    name = "cpu"
+
+    def __init__(
+        self,
+        gan: GAN,
+        *,
+        fakes: int,
+        reals: int,
+        play: str,
+        momentum: float,
+        storage: str,
+        dtype: torch.dtype,
+        threads: int,
+        isa: str,
+    ) -> None:
+        self.gan = gan
+        self.plan: Plan = compile_plan(gan)
+        self.fakes, self.reals, self.play, self.momentum, self.storage = fakes, reals, play, momentum, storage
+        self.dtype, self.device, self.threads = dtype, torch.device("cpu"), threads
+        game = _core.Game(
+            loss=gan.loss,
+            smoothing=gan.label_smoothing,
+            fakes=fakes,
+            reals=reals,
+            alternating=play == "alternating",
+            momentum=momentum,
+        )
+        maker = _core.CpuEngine32 if dtype == torch.float32 else _core.CpuEngine64
+        self._core = maker(self.plan.core, game, storage, isa)
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use."""
+        return str(self._core.isa)
+
+    @property
+    def program(self) -> Any:
+        """The instruction lists; ``print(engine.program.step)`` is a table."""
+        return self._core.program
+
+    @property
+    def parameters(self) -> int:
+        return self.plan.parameters
+
+    @property
+    def generator_parameters(self) -> int:
+        return self.plan.generator_parameters
+
+    @property
+    def latent(self) -> tuple[int, ...]:
+        return self.plan.latent
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        return self.plan.sample
+
+    def initial_state(self, tasks: int) -> State:
+        """A zero state for `tasks` tasks."""
+        width = self.parameters if self.momentum > 0 else 0
+        return State(self._empty(tasks, width).zero_(), torch.zeros(tasks, dtype=torch.int64))
+
+    def adapt(
+        self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, *, state: State | None = None, keep: bool = False
+    ) -> Adapted:
+        """Runs K inner steps on every task; see :meth:`pymgan.contract.Engine.adapt`."""
+        tasks, steps = check_adapt(self, phi, data, schedule, rng, state)
+        state = state if state is not None else self.initial_state(tasks)
+        phi0, phi_stride = self._parameters(phi, tasks)
+        batches, alive = self._batches(data, rng, state.count, per_step=True)
+        inner, inner_alive = self._schedule(schedule, tasks, steps)
+        moments = state.moments.to(self.dtype).contiguous()
+        out = self._empty(tasks, self.parameters)
+        moments_out = self._empty(tasks, self.parameters if self.momentum > 0 else 0)
+        trace = self._empty(tasks, steps, len(TRACE)).zero_()
+        valid = torch.zeros(tasks, dtype=torch.uint8)
+        done = torch.zeros(tasks, dtype=torch.int64)
+        saved = self._empty(tasks * self._core.saved_elements(steps)) if keep else None
+        threads = min(self.threads, tasks)
+        workspace = self._empty(self._core.adapt_workspace(threads))
+        call: dict[str, Any] = {"tasks": tasks, "steps": steps, "threads": threads, **batches, **inner}
+        self._core.adapt(
+            {
+                **call,
+                "phi0": phi0.data_ptr(),
+                "phi0_task": phi_stride,
+                "moment0": moments.data_ptr() if self.momentum > 0 else 0,
+                "phi": out.data_ptr(),
+                "moment": moments_out.data_ptr() if self.momentum > 0 else 0,
+                "trace": trace.data_ptr(),
+                "valid": valid.data_ptr(),
+                "done": done.data_ptr(),
+                "saved": saved.data_ptr() if saved is not None else 0,
+                "workspace": workspace.data_ptr(),
+            }
+        )
+        kept = None
+        if saved is not None:
+            kept = CpuSaved(saved, call, (*alive, *inner_alive), valid, tasks, steps)
+        columns = {name: trace[..., i] for i, name in enumerate(TRACE)}
+        return Adapted(
+            phi=out,
+            state=State(moments_out, state.count + done),
+            trace=Trace(valid=valid.bool(), **columns),
+            saved=kept,
+        )
+
+    def pullback(
+        self,
+        saved: Saved,
+        cotangents: Tensor,
+        *,
+        state_cotangents: Tensor | None = None,
+        keep: Sequence[str] | str | None = None,
+        support: Sequence[str] | str | None = None,
+        rates: bool = False,
+    ) -> Pulled:
+        """Pulls cotangents of phi_K back to phi_0, exactly; see :meth:`pymgan.contract.Engine.pullback`."""
+        if not isinstance(saved, CpuSaved):
+            raise TypeError(f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {type(saved).__name__}")
+        v, v_state, keeps, supports, bare = check_pullback(
+            self, saved.tasks, cotangents, state_cotangents=state_cotangents, keep=keep, support=support
+        )
+        count = v.shape[0]
+        v0 = torch.empty_like(v)
+        state_v0 = torch.empty_like(v) if self.momentum > 0 else None
+        d_rate = torch.zeros(count, saved.tasks, saved.steps, 2, dtype=torch.float64) if rates else None
+        d_scale = torch.empty_like(v) if rates else None
+        threads = min(self.threads, saved.tasks)
+        workspace = self._empty(self._core.pull_workspace(supports, keeps, rates, saved.steps, threads))
+        self._core.pullback(
+            {
+                **saved.call,
+                "threads": threads,
+                "support": supports,
+                "keep": keeps,
+                "rates": rates,
+                "valid": saved.valid.data_ptr(),
+                "saved": saved.buffer.data_ptr(),
+                "v": v.data_ptr(),
+                "v_moment": _address(v_state),
+                "v0": v0.data_ptr(),
+                "v_moment0": _address(state_v0),
+                "d_rate": _address(d_rate),
+                "d_scale": _address(d_scale),
+                "workspace": workspace.data_ptr(),
+            }
+        )
+        rate = None if d_rate is None else d_rate.to(self.dtype)
+        v0, state_v0, rate, d_scale = (r[0] if bare and r is not None else r for r in (v0, state_v0, rate, d_scale))
+        return Pulled(v0, state_v0, rate, d_scale)
+
+    def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
+        """Both players' losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
+        tasks = check_gradients(self, phi, data, rng)
+        flat, phi_stride = self._parameters(phi, tasks)
+        batches, _alive = self._batches(data, rng, torch.zeros(tasks, dtype=torch.int64), per_step=False)
+        gradient = self._empty(2 if full else 1, tasks, self.parameters)
+        trace = self._empty(tasks, len(TRACE)).zero_()
+        threads = min(self.threads, tasks)
+        workspace = self._empty(self._core.gradients_workspace(full, threads))
+        self._core.gradients(
+            {
+                "tasks": tasks,
+                "threads": threads,
+                "full": full,
+                **batches,
+                "phi": flat.data_ptr(),
+                "phi_task": phi_stride,
+                "gradient": gradient.data_ptr(),
+                "trace": trace.data_ptr(),
+                "workspace": workspace.data_ptr(),
+            }
+        )
+        return Gradients(trace[:, 0], trace[:, 1], gradient if full else gradient[0])
+
+    def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
+        """Standard normals [T, n, *latent] of (seed, task, step, stream); see :meth:`pymgan.contract.Engine.noise`."""
+        numbers = check_noise(rng, tasks, n, step, stream)
+        features = math.prod(self.latent)
+        out = self._empty(tasks, n, *self.latent)
+        steps = torch.full((tasks,), step, dtype=torch.int64)
+        workspace = self._empty(n * (-(-features // 16) * 16))
+        self._core.noise(
+            rng.seed, numbers.data_ptr(), steps.data_ptr(), stream, tasks, n, features, out.data_ptr(), workspace.data_ptr()
+        )
+        return out
+
+    def generate(self, phi: Tensor, z: Tensor) -> Tensor:
+        """G's samples [T, B, *sample] of z [T, B, *latent]."""
+        return self._generate(phi, z, None)
+
+    def generate_vjp(self, phi: Tensor, z: Tensor, cotangent: Tensor) -> Tensor:
+        """[T, P]: the cotangent [T, B, *sample] of G's samples pulled back to the parameters (D's half is zero)."""
+        return self._generate(phi, z, cotangent)
+
+    def _generate(self, phi: Tensor, z: Tensor, cotangent: Tensor | None) -> Tensor:
+        tasks, batch = check_generate(self, phi, z, cotangent)
+        flat, phi_stride = self._parameters(phi, tasks)
+        z = z.to(self.dtype).contiguous()
+        cotangent = None if cotangent is None else cotangent.to(self.dtype).contiguous()
+        out = self._empty(tasks, batch, *self.sample) if cotangent is None else self._empty(tasks, self.parameters).zero_()
+        threads = min(self.threads, tasks)
+        workspace = self._empty(self._core.generate_workspace(batch, cotangent is not None, threads))
+        self._core.generate(
+            {
+                "tasks": tasks,
+                "batch": batch,
+                "threads": threads,
+                "phi": flat.data_ptr(),
+                "phi_task": phi_stride,
+                "z": z.data_ptr(),
+                "cotangent": _address(cotangent),
+                "out": out.data_ptr(),
+                "workspace": workspace.data_ptr(),
+            }
+        )
+        return out
+
+    def distance(self, kind: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """(value [T] float64, cotangent of a) of a distance between samples [T, B, *]; kind "energy" (unbiased)."""
+        check_distance(kind, a, b)
+        a, b = a.to(self.dtype).contiguous(), b.to(self.dtype).contiguous()
+        value = torch.empty(a.shape[0], dtype=torch.float64)
+        cotangent = torch.empty_like(a)
+        self._core.distance(
+            {
+                "tasks": a.shape[0],
+                "a_count": a.shape[1],
+                "b_count": b.shape[1],
+                "features": math.prod(a.shape[2:]),
+                "threads": min(self.threads, a.shape[0]),
+                "a": a.data_ptr(),
+                "b": b.data_ptr(),
+                "value": value.data_ptr(),
+                "cotangent": cotangent.data_ptr(),
+            }
+        )
+        return value, cotangent
+
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.empty(*shape, dtype=self.dtype)
+
+    def _parameters(self, phi: Tensor, tasks: int) -> tuple[Tensor, int]:
+        """phi's rows contiguous, and the stride between tasks: 0 if they share one row."""
+        phi = phi.detach().to(self.dtype)
+        if phi.dim() == 1 or phi.stride(0) == 0 or phi.shape[0] == 1:
+            return phi.reshape(-1, self.parameters)[0].contiguous(), 0
+        return phi.contiguous(), self.parameters
+
+    def _batches(self, data: Data, rng: Rng, count: Tensor, *, per_step: bool) -> tuple[dict[str, Any], tuple[Tensor | None, ...]]:
+        real, indices, noise = data.real.detach().to(self.dtype), data.indices, data.noise
+        leading = 2 if per_step else 1
+        call: dict[str, Any] = {"seed": rng.seed}
+        if indices is None:
+            real = _dense_inside(real, leading)
+            call |= {"real_task": real.stride(0), "real_step": real.stride(1) if per_step else 0}
+        else:
+            real = real.contiguous()
+            indices = _dense_inside(indices.to(torch.int32), leading)
+            call |= {
+                "indices": indices.data_ptr(),
+                "index_task": indices.stride(0),
+                "index_step": indices.stride(1) if per_step else 0,
+            }
+        if noise is not None:
+            noise = _dense_inside(noise.detach().to(self.dtype), leading)
+            call |= {
+                "noise": noise.data_ptr(),
+                "noise_task": noise.stride(0),
+                "noise_step": noise.stride(1) if per_step else 0,
+            }
+        numbers, count = rng.tasks.contiguous(), count.contiguous()
+        call |= {"real": real.data_ptr(), "task_numbers": numbers.data_ptr(), "count": count.data_ptr()}
+        return call, (real, indices, noise, numbers, count)
+
+    def _schedule(self, schedule: Schedule, tasks: int, steps: int) -> tuple[dict[str, Any], tuple[Tensor | None, ...]]:
+        rate = schedule.rate.detach().to(torch.float64).expand(tasks, steps, 2).contiguous()
+        active = None if schedule.active is None else schedule.active.to(torch.uint8).expand(tasks, steps, 2).contiguous()
+        scale = None if schedule.scale is None else schedule.scale.detach().to(self.dtype).contiguous()
+        call = {"rate": rate.data_ptr(), "active": _address(active), "scale": _address(scale)}
+        return call, (rate, active, scale)
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else int(tensor.data_ptr())
+
+
+def _dense_inside(tensor: Tensor, leading: int) -> Tensor:
+    """`tensor` itself where its trailing dimensions are dense (leading strides may be anything, also 0), else a copy."""
+    expected = 1
+    for size, stride in zip(reversed(tensor.shape[leading:]), reversed(tensor.stride()[leading:]), strict=True):
+        if size > 1 and stride != expected:
+            return tensor.contiguous()
+        expected *= size
+    return tensor

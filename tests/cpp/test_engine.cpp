@@ -1,0 +1,297 @@
+// The cpu engine's calls without Python, for the sanitizers: random plans, every instruction set, storage mode and play. Buffers
+// are poisoned with NaN and surrounded by sentinels; the pull-back is held against finite differences in double.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cpu/engine.h"
+#include "cpu/interpreter.h"
+#include "cpu/kernels.h"
+
+using namespace pymgan;
+
+namespace {
+
+int failures = 0;
+std::string now;  // the case under test
+
+void expect(bool ok, const std::string& what) {
+  if (ok) return;
+  std::printf("FAILED: %s: %s\n", now.c_str(), what.c_str());
+  ++failures;
+}
+
+std::mt19937_64 generator(20261124);
+
+int64_t draw(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(generator); }
+
+// 64-byte aligned elements full of NaN between two sentinels.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t n, T fill = std::numeric_limits<T>::quiet_NaN()) : n_(n), memory_(n + 2 * kGuard + 64, kSentinel) {
+    auto at = reinterpret_cast<std::uintptr_t>(memory_.data() + kGuard);
+    start_ = reinterpret_cast<T*>((at + 63) / 64 * 64);
+    std::fill_n(start_, n, fill);
+  }
+  Buffer(Buffer&&) = default;
+  Buffer& operator=(const Buffer& other) {
+    std::copy_n(other.start_, n_, start_);
+    return *this;
+  }
+  T* data() { return start_; }
+  const T* data() const { return start_; }
+  int64_t size() const { return n_; }
+  T& operator[](int64_t i) { return start_[i]; }
+  T operator[](int64_t i) const { return start_[i]; }
+  bool guarded() const {
+    for (const T* p = memory_.data(); p < start_; ++p)
+      if (*p != kSentinel) return false;
+    for (const T* p = start_ + n_; p < memory_.data() + memory_.size(); ++p)
+      if (*p != kSentinel) return false;
+    return true;
+  }
+  bool same(const Buffer& other) const {
+    return std::equal(start_, start_ + n_, other.start_, [](T a, T b) { return a == b || (std::isnan(a) && std::isnan(b)); });
+  }
+  bool finite() const {
+    return std::all_of(start_, start_ + n_, [](T a) { return std::isfinite(a); });
+  }
+  void randomise(T scale) {
+    std::normal_distribution<double> normal;
+    for (int64_t i = 0; i < n_; ++i) start_[i] = static_cast<T>(normal(generator)) * scale;
+  }
+
+ private:
+  static constexpr int64_t kGuard = 64;
+  static constexpr T kSentinel = static_cast<T>(12345.678);
+  int64_t n_;
+  std::vector<T> memory_;
+  T* start_;
+};
+
+Network random_network(std::vector<int64_t> widths, int64_t& offset, Activation activation, Activation last) {
+  Network net;
+  net.in_shape = {widths.front()};
+  auto add = [&](PlanRow row) {
+    row.input = static_cast<int>(net.rows.size()) - 1;
+    net.rows.push_back(std::move(row));
+  };
+  for (size_t i = 0; i + 1 < widths.size(); ++i) {
+    PlanRow row;
+    row.kind = LayerKind::linear;
+    row.name = "linear";
+    row.in_shape = {widths[i]};
+    row.out_shape = {widths[i + 1]};
+    row.weight = offset;
+    offset += widths[i] * widths[i + 1];
+    if (draw(0, 3) > 0) {
+      row.bias = offset;
+      offset += widths[i + 1];
+    }
+    add(row);
+    const Activation f = i + 2 < widths.size() ? activation : last;
+    if (f == Activation::identity) continue;
+    PlanRow act;
+    act.kind = LayerKind::activation;
+    act.name = "activation";
+    act.in_shape = act.out_shape = {widths[i + 1]};
+    act.activation = f;
+    act.attributes = f == Activation::leaky_relu ? std::array{0.2, 0.0} : f == Activation::softplus ? std::array{1.0, 20.0} : std::array{1.0, 0.0};
+    add(act);
+  }
+  return net;
+}
+
+Plan random_plan() {
+  static const int64_t widths[] = {1, 2, 3, 5, 16, 17, 33};
+  static const Activation curved[] = {Activation::tanh, Activation::silu, Activation::softplus, Activation::elu, Activation::sigmoid, Activation::leaky_relu};
+  auto width = [&] { return widths[draw(0, 6)]; };
+  Plan plan;
+  const int64_t sample = width();
+  int64_t offset = 0;
+  plan.generator = random_network({width(), width(), sample}, offset, curved[draw(0, 5)], draw(0, 1) ? Activation::tanh : Activation::identity);
+  plan.generator_parameters = offset;
+  plan.discriminator = random_network({sample, width(), width(), 1}, offset, curved[draw(0, 5)], draw(0, 4) == 0 ? Activation::tanh : Activation::identity);
+  plan.parameters = offset;
+  plan.validate();
+  return plan;
+}
+
+// One adapt and pull-back with everything that they need.
+template <class T>
+struct Trial {
+  const cpu::Kernels<T>& kernels;
+  Program program;
+  int64_t tasks, steps, parameters, latent, features;
+  std::vector<int64_t> numbers, count;
+  std::vector<double> rate;
+  std::vector<uint8_t> active;
+  Buffer<T> phi0, real, v;
+
+  Trial(const cpu::Kernels<T>& k, const Plan& plan, const Game& game, int64_t tasks, int64_t steps)
+      : kernels(k), program(plan, game, cpu::cpu_target()), tasks(tasks), steps(steps), parameters(plan.parameters),
+        latent(plan.generator.rows.front().in_features()), features(plan.discriminator.rows.front().in_features()),
+        numbers(tasks), count(tasks, 3), rate(tasks * steps * 2), active(tasks * steps * 2, 1),
+        phi0(tasks * plan.parameters), real(tasks * steps * game.reals * features), v(2 * tasks * plan.parameters) {
+    for (auto& n : numbers) n = draw(0, 1 << 30);
+    for (auto& r : rate) r = 0.02 + 0.01 * double(draw(0, 5));
+    for (auto& a : active) a = draw(0, 5) > 0;
+    phi0.randomise(T(0.2));
+    real.randomise(T(0.7));
+    v.randomise(T(1));
+  }
+
+  cpu::Batches<T> batches(int64_t first) const {
+    cpu::Batches<T> b;
+    const int64_t reals = program.game().reals;
+    b.real = real.data() + first * reals * features;
+    b.real_task = steps * reals * features;
+    b.real_step = reals * features;
+    b.seed = 99;
+    b.tasks = numbers.data();
+    b.count = count.data();
+    return b;
+  }
+
+  struct Result {
+    Buffer<T> phi, moment, v0, v_moment0;
+    std::vector<double> d_rate;
+  };
+
+  Result run(const std::string& storage_text, int threads) {
+    const StorageSchedule storage = schedule_storage(Storage::parse(storage_text), static_cast<int>(steps));
+    Buffer<T> phi(tasks * parameters), moment(tasks * parameters), trace(tasks * steps * cpu::kTrace, T(0));
+    Buffer<T> saved(tasks * cpu::saved_elements(program, storage, static_cast<int>(steps)));
+    Buffer<T> workspace(cpu::adapt_workspace(program, threads));
+    std::vector<uint8_t> valid(tasks);
+    std::vector<int64_t> done(tasks);
+    cpu::AdaptCall<T> a;
+    a.tasks = tasks, a.steps = static_cast<int>(steps), a.threads = threads;
+    a.batches = batches(0);
+    a.schedule = {rate.data(), active.data(), nullptr};
+    a.phi0 = phi0.data(), a.phi0_task = parameters;
+    a.phi = phi.data(), a.moment = program.has_moment() ? moment.data() : nullptr;
+    a.trace = trace.data(), a.valid = valid.data(), a.done = done.data(), a.saved = saved.data(), a.workspace = workspace.data();
+    cpu::adapt(kernels, program, storage, a);
+    for (uint8_t ok : valid) expect(ok == 1, "a task became invalid");
+    expect(phi.finite() && trace.finite(), "adapt left something not finite");
+
+    Buffer<T> v0(2 * tasks * parameters), v_moment0(2 * tasks * parameters), d_scale(2 * tasks * parameters);
+    std::vector<double> d_rate(2 * tasks * steps * 2, 0.0);
+    const std::vector<Halves> halves{{kBoth, kBoth}, {kBoth, kGenerator}};
+    Buffer<T> pull_workspace(cpu::pull_workspace(program, storage, halves, true, static_cast<int>(steps), threads));
+    cpu::PullCall<T> p;
+    p.tasks = tasks, p.steps = static_cast<int>(steps), p.threads = threads;
+    p.batches = a.batches, p.schedule = a.schedule, p.halves = halves, p.rates = true;
+    p.valid = valid.data(), p.saved = saved.data(), p.v = v.data();
+    p.v0 = v0.data(), p.v_moment0 = program.has_moment() ? v_moment0.data() : nullptr;
+    p.d_rate = d_rate.data(), p.d_scale = d_scale.data(), p.workspace = pull_workspace.data();
+    cpu::pullback(kernels, program, storage, p);
+    expect(v0.finite() && d_scale.finite(), "the pull-back left something not finite");
+    for (const auto* b : {&phi, &moment, &trace, &saved, &workspace, &v0, &v_moment0, &d_scale, &pull_workspace})
+      expect(b->guarded(), "a sentinel was overwritten");
+    return {std::move(phi), std::move(moment), std::move(v0), std::move(v_moment0), std::move(d_rate)};
+  }
+};
+
+double distance(const Buffer<double>& a, const Buffer<double>& b) {
+  double difference = 0, size = 0;
+  for (int64_t i = 0; i < a.size(); ++i) difference += (a[i] - b[i]) * (a[i] - b[i]), size += a[i] * a[i];
+  return std::sqrt(difference / (size + 1e-300));
+}
+
+Game random_game(bool alternating, double momentum) {
+  Game game;
+  game.loss = static_cast<Loss>(draw(0, 1) == 0 ? 0 : 2);  // the smooth ones
+  game.fakes = static_cast<int>(draw(1, 5));
+  game.reals = static_cast<int>(draw(1, 5));
+  game.alternating = alternating;
+  game.momentum = momentum;
+  return game;
+}
+
+template <class T>
+void same_bits(const cpu::Kernels<T>& kernels, const Plan& plan, Game game) {
+  game.keep_all = true;
+  Trial<T> all(kernels, plan, game, 3, 5);
+  auto one = all.run("all", 1), two = all.run("all", 2);
+  expect(one.phi.same(two.phi) && one.v0.same(two.v0) && one.d_rate == two.d_rate, "threads change the bits");
+  game.keep_all = false;
+  Trial<T> again(kernels, plan, game, 3, 5);
+  again.numbers = all.numbers, again.rate = all.rate, again.active = all.active;
+  again.phi0 = all.phi0, again.real = all.real, again.v = all.v;
+  for (const char* storage : {"phi", "every:2", "nested"}) {
+    auto other = again.run(storage, 1);
+    expect(one.phi.same(other.phi), std::string("storage changes phi: ") + storage);
+    expect(one.v0.same(other.v0), std::string("storage changes v0: ") + storage);
+  }
+}
+
+// <v, d phi_K / d phi_0 u> against <v0, u>, and the same for the rates.
+void finite_differences(const cpu::Kernels<double>& kernels, const Plan& plan, const Game& game) {
+  Trial<double> trial(kernels, plan, game, 2, 3);
+  auto at = trial.run("phi", 1);
+  Buffer<double> direction(trial.tasks * trial.parameters);
+  direction.randomise(1.0);
+  const double h = 1e-6;
+  auto moved = [&](double step) {
+    Trial<double> other(kernels, plan, game, 2, 3);
+    other.numbers = trial.numbers, other.rate = trial.rate, other.active = trial.active;
+    other.real = trial.real, other.v = trial.v;
+    for (int64_t i = 0; i < direction.size(); ++i) other.phi0[i] = trial.phi0[i] + step * direction[i];
+    return other.run("phi", 1).phi;
+  };
+  auto up = moved(h), down = moved(-h);
+  double numeric = 0, analytic = 0, size = 0;
+  for (int64_t i = 0; i < direction.size(); ++i) {
+    numeric += trial.v[i] * (up[i] - down[i]) / (2 * h);
+    analytic += at.v0[i] * direction[i];
+    size += std::abs(at.v0[i] * direction[i]);
+  }
+  expect(std::abs(numeric - analytic) < 1e-6 * (1 + size), "finite difference " + std::to_string(numeric) + " but " + std::to_string(analytic));
+  const double rate = trial.rate[1];
+  trial.rate[1] = rate + h;
+  auto more = trial.run("phi", 1);
+  trial.rate[1] = rate - h;
+  auto less = trial.run("phi", 1);
+  numeric = 0;
+  for (int64_t i = 0; i < trial.tasks * trial.parameters; ++i) numeric += trial.v[i] * (more.phi[i] - less.phi[i]) / (2 * h);
+  expect(std::abs(numeric - at.d_rate[1]) < 1e-5 * (1 + std::abs(numeric)), "d/d rate: " + std::to_string(numeric) + " but " + std::to_string(at.d_rate[1]));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int rounds = argc > 1 ? std::atoi(argv[1]) : 6;
+  int count = 0;
+  const cpu::Isa* sets = cpu::isas(&count);
+  int run = 0;
+  for (int i = 0; i < count; ++i) {
+    if (!sets[i].supported()) continue;
+    for (int round = 0; round < rounds; ++round)
+      for (bool alternating : {false, true})
+        for (double momentum : {0.0, 0.9}) {
+          const Plan plan = random_plan();
+          const Game game = random_game(alternating, momentum);
+          now = std::string(sets[i].name) + (alternating ? " alternating" : " simultaneous") + (momentum > 0 ? " momentum" : " sgd") + " loss " +
+                std::to_string(static_cast<int>(game.loss)) + " fakes " + std::to_string(game.fakes) + " reals " + std::to_string(game.reals);
+          for (const Network* net : {&plan.generator, &plan.discriminator})
+            for (const PlanRow& row : net->rows)
+              now += row.kind == LayerKind::linear ? " " + std::to_string(row.in_features()) + (row.bias < 0 ? "-" : "+") + std::to_string(row.out_features())
+                                                   : " f" + std::to_string(static_cast<int>(row.activation));
+          same_bits(sets[i].f32(), plan, game);
+          same_bits(sets[i].f64(), plan, game);
+          finite_differences(sets[i].f64(), plan, game);
+          ++run;
+        }
+  }
+  std::printf("test_engine: %d cases, %d failures\n", run, failures);
+  return failures == 0 ? 0 : 1;
+}
