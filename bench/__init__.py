@@ -1,1 +1,1 @@
-"""One second-order meta-step, timed beside every alternative in one run: ``python -m bench`` from a checkout."""
+"""One second-order meta-step, timed beside every alternative in one run: ``python -m bench``."""

@@ -1,12 +1,14 @@
-"""The bench's cases: their names and their work are fixed, so that figures from different days can be compared.
+"""The bench's cases: their names and their work are fixed, so that figures of different days can be compared.
 
-A case is one meta-step: K inner steps of simultaneous SGD on every task's support batches, then the game objective on
-its query batch, differentiated through all K steps: theta_G along L_G(phi_K), theta_D along L_D(phi_K), mean over tasks.
+A case is one meta-step: K inner steps of simultaneous SGD on every task's support batches, then the game
+objective on its query batch, differentiated through all K steps: theta_G along L_G(phi_K), theta_D along
+L_D(phi_K), mean over tasks.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable
 
 import torch
@@ -78,7 +80,7 @@ Step = Callable[[], Tensor]
 
 def _mlp(widths: tuple[int, ...], tail: Iterable[nn.Module]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for i, (n, m) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (n, m) in enumerate(itertools.pairwise(widths)):
         layers += [nn.LeakyReLU(0.2)] if i else []
         layers += [nn.Linear(n, m)]
     return nn.Sequential(*layers, *tail)

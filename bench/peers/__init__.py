@@ -1,7 +1,7 @@
 """The alternatives, one file each, written the way that library's own documentation recommends.
 
-A peer is a module with ``VERSIONS``, the packages whose versions its row reports, and ``variants(problem)``, which names
-every setting worth trying and how to build it. The harness runs each once and times the fastest.
+A peer is a module with ``VERSIONS``, the packages whose versions its row reports, and ``variants(problem)``,
+which names every setting worth trying and how to build it. The harness times the fastest.
 A peer's imports stand in its own file: one that is not installed costs a row that says so and nothing else.
 """
 

@@ -1,8 +1,11 @@
 """Peer `autograd`: task by task, ``torch.autograd.grad(..., create_graph=True)``, no vmap.
 
-This is what a training loop written by hand does, and what higher, learn2learn and TorchOpt do inside. Parameters are lists,
-the modules are called through ``functional_call``. One graph a task serves both cotangents (``retain_graph``).
-Settings tried: both losses from one forward pass through D over the concatenated batch (shared), or one pass a loss (apart).
+This is what a training loop written by hand does, and what higher, learn2learn and TorchOpt do inside.
+Parameters are lists, the modules are called through ``functional_call``. One graph a task serves both
+cotangents (``retain_graph``).
+Settings tried, both run by the bench, which times the faster:
+    shared   both losses from one forward pass through D, over the concatenated batch
+    apart    one forward pass through D for fakes, one for reals
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ def _build(problem: Problem, shared: bool) -> Step:
     def losses(g: list[Tensor], d: list[Tensor], real: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         x = call(problem.generator, names_g, g, z)
         if shared:
-            fake, true = call(problem.discriminator, names_d, d, torch.cat([x, real])).split([len(x), len(real)])
+            fake, true = call(problem.discriminator, names_d, d, torch.cat([x, real])).split(
+                [len(x), len(real)]
+            )
         else:
             fake = call(problem.discriminator, names_d, d, x)
             true = call(problem.discriminator, names_d, d, real)

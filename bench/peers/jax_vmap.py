@@ -1,7 +1,8 @@
-"""Peer `jax`: ``jax.grad`` inside, ``lax.scan`` over the inner steps, ``jit`` of ``vmap`` or of ``lax.map`` over tasks.
+"""Peer `jax`: ``jax.grad`` inside, ``lax.scan`` over steps, ``jit`` of ``vmap`` or ``lax.map`` over tasks.
 
-Follows JAX's own MAML write-up and its guides on ``vmap`` and ``scan``. Both cotangents come from one ``jax.vjp``.
-Settings tried, all of them run by the bench, which times the fastest: {vmap, map} x scan unrolled {1, K} times.
+Follows JAX's own MAML write-up and its guides on ``vmap`` and ``scan``. Both cotangents come from one
+``jax.vjp``. Settings tried, all run by the bench, which times the fastest:
+    {vmap, map}-unroll{1, K}   over tasks; unrolling of the scan
 Data lies on JAX's CPU device before timing starts; every call ends with ``block_until_ready``.
 """
 
@@ -32,10 +33,12 @@ def variants(problem: Problem) -> dict[str, Callable[[], Step]]:
 
 
 def _network(module: nn.Sequential) -> tuple[Network, Callable[[Network, Any], Any]]:
-    """Parameters and forward function of a Sequential of Linear, LeakyReLU and Tanh; weights are [in, out]."""
+    """Parameters and forward function of Linear, LeakyReLU and Tanh in sequence; weights are [in, out]."""
     layers = list(module)
     linears = [m for m in layers if isinstance(m, nn.Linear)]
-    parameters = [(jnp.asarray(m.weight.detach().numpy().T), jnp.asarray(m.bias.detach().numpy())) for m in linears]
+    parameters = [
+        (jnp.asarray(m.weight.detach().numpy().T), jnp.asarray(m.bias.detach().numpy())) for m in linears
+    ]
 
     def forward(parameters: Network, x: Any) -> Any:
         rest = iter(parameters)
@@ -64,7 +67,9 @@ def _build(problem: Problem, kind: str, unroll: int) -> Step:
         fake = discriminator(d, generator(g, z))
         return jax.nn.softplus(fake).mean() + jax.nn.softplus(-discriminator(d, real)).mean()
 
-    def inner(players: tuple[Network, Network], batch: tuple[Any, Any]) -> tuple[tuple[Network, Network], None]:
+    def inner(
+        players: tuple[Network, Network], batch: tuple[Any, Any]
+    ) -> tuple[tuple[Network, Network], None]:
         (g, d), (real, z) = players, batch
         step_g = jax.grad(loss_g)(g, d, z)
         step_d = jax.grad(loss_d)(d, g, real, z)
@@ -89,7 +94,9 @@ def _build(problem: Problem, kind: str, unroll: int) -> Step:
         return jax.tree.map(lambda x: x.mean(0), each)
 
     compiled = jax.jit(all_tasks)
-    tasks = tuple(jnp.asarray(x.numpy()) for x in (problem.real, problem.noise, problem.query, problem.query_noise))
+    tasks = tuple(
+        jnp.asarray(x.numpy()) for x in (problem.real, problem.noise, problem.query, problem.query_noise)
+    )
 
     def step() -> Tensor:
         g, d = jax.block_until_ready(compiled(g0, d0, tasks))

@@ -1,7 +1,7 @@
-"""Peer `torch_func`: ``torch.func`` in eager mode, per-task function with ``grad`` inside, ``vmap`` over tasks.
+"""Peer `torch_func`: ``torch.func`` in eager mode, ``grad`` for a task's inner step, ``vmap`` over tasks.
 
-Follows PyTorch's own guides ("Model ensembling", "Per-sample gradients" and its functorch MAML example): parameters in a
-dict, ``functional_call``, ``grad`` for the inner step, ``vmap`` over the tasks' losses.
+Follows PyTorch's own guides ("Model ensembling", "Per-sample gradients" and its functorch MAML example):
+parameters in a dict, ``functional_call``, ``grad`` for the inner step, ``vmap`` over the tasks' losses.
 
 Settings tried, all of them run by the bench, which times the fastest:
     autograd-outside   vmap(losses of a task), then torch.autograd.grad of the means, as the MAML example does

@@ -1,0 +1,47 @@
+"""The meta-step of the bench through an engine of pymgan. Serves every engine, the float64 oracle too."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import pymgan
+
+from .cases import Problem, Step
+
+
+def build(
+    problem: Problem, engine: str, *, threads: int | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[Step, pymgan.Engine]:
+    """Compile `problem` for one engine.
+
+    Args:
+        problem: the case's networks and batches.
+        engine: a name that ``pymgan.compile`` knows.
+        threads: cores to use.
+        dtype: float32, or float64 for the oracle.
+
+    Returns:
+        One meta-step, and the engine behind it.
+    """
+    case = problem.case
+    gan = pymgan.GAN(problem.generator, problem.discriminator, latent=(case.latent,))
+    made = pymgan.compile(
+        gan, fakes=case.batch, reals=case.batch, engine=engine, threads=threads, dtype=dtype
+    )
+    phi = problem.phi.to(dtype)
+    data = pymgan.Data(real=problem.real.to(dtype), noise=problem.noise.to(dtype))
+    query = pymgan.Data(real=problem.query.to(dtype), noise=problem.query_noise.to(dtype))
+    schedule = pymgan.Schedule(rate=torch.tensor([case.rate, case.rate], dtype=torch.float64))
+    rng = pymgan.Rng(seed=0, tasks=torch.arange(case.tasks))
+    split = made.generator_parameters
+
+    def step() -> Tensor:
+        adapted = made.adapt(phi, data, schedule, rng, keep=True)
+        # The game's two cotangents: the full gradients of L_G and of L_D at phi_K.
+        # Of v_0 each player keeps its own half.
+        cotangents = made.gradients(adapted.phi, query, rng, full=True).gradient
+        v0 = made.pullback(adapted.saved, cotangents, keep=("G", "D")).v0.mean(dim=1)
+        return torch.cat([v0[0, :split], v0[1, split:]])
+
+    return step, made

@@ -1,0 +1,40 @@
+// The kernels of one instruction set: compiled once for each, with its flags and PYMGAN_ISA_NAMESPACE (see CMakeLists.txt).
+#include "kernels.h"
+
+#include "kernels_layout.h"
+#include "kernels_noise.h"
+#include "kernels_product.h"
+#include "kernels_vector.h"
+
+#define PYMGAN_STRING(x) PYMGAN_STRING_OF(x)
+#define PYMGAN_STRING_OF(x) #x
+
+namespace pymgan::cpu::PYMGAN_ISA_NAMESPACE {
+namespace {
+
+template <class T>
+constexpr Kernels<T> table() {
+  return {PYMGAN_STRING(PYMGAN_ISA_NAMESPACE),
+          &product<T>,
+          &outer<T>,
+          &elementwise<T>,
+          &head<T>,
+          &update<T>,
+          &update_adjoint<T>,
+          &row_dot<T>,
+          &column_sum<T>,
+          &transpose<T>,
+          &pack<T>,
+          &unpack<T>,
+          &noise<T>};
+}
+
+constexpr Kernels<float> kFloat = table<float>();
+constexpr Kernels<double> kDouble = table<double>();
+
+}  // namespace
+
+const Kernels<float>& f32() { return kFloat; }
+const Kernels<double>& f64() { return kDouble; }
+
+}  // namespace pymgan::cpu::PYMGAN_ISA_NAMESPACE

@@ -1,0 +1,67 @@
+// Epilogues: what happens to accumulated rows before they are stored (Apply in plan.h). One function for each activation and
+// Apply; it is chosen once a kernel and then run on tiles.
+#pragma once
+
+#include "../formulas.h"
+#include "simd_math.h"
+
+namespace pymgan::cpu::PYMGAN_ISA_NAMESPACE {
+namespace {
+
+// `rows` x `width` accumulators at src, which belong at `offset` of the epilogue's [M][ld] buffers. scale: [rows] or null.
+// Reads of a vector come before its writes, so any output may be any input.
+template <class T>
+struct Block {
+  const T* src;
+  int64_t src_row;
+  const T* scale;
+  int64_t offset;
+  int rows;
+  int64_t width;  // a multiple of kLanes
+};
+
+template <class T>
+using ApplyBlock = void (*)(const Epilogue<T>&, const Block<T>&);
+
+template <class T, Apply kApply, class F, bool kSecond>
+void apply_block(const Epilogue<T>& e, const Block<T>& block) {
+  const Vec<T> p0(e.attributes[0]), p1(e.attributes[1]);
+  for (int m = 0; m < block.rows; ++m) {
+    const T* src = block.src + m * block.src_row;
+    const int64_t row = block.offset + m * e.ld;
+    const Vec<T> scale = block.scale ? Vec<T>::broadcast(block.scale + m) : Vec<T>(1.0);
+    for (int64_t n = 0; n < block.width; n += Vec<T>::kWidth) {
+      const int64_t at = row + n;
+      const Vec<T> acc = Vec<T>::load(src + n) * scale;
+      Vec<T> out = acc;
+      if constexpr (kApply == Apply::act) out = F::value(acc, p0, p1);
+      if constexpr (kApply == Apply::chain || kApply == Apply::chain2) {
+        const auto d = F::derivatives(Vec<T>::load(e.ref + at), p0, p1);
+        out = d.first * acc;
+        if constexpr (kSecond) out = fma(d.second * Vec<T>::load(e.q + at), Vec<T>::load(e.g + at), out);
+      }
+      if (e.pre) acc.store(e.pre + at);
+      if (e.out) out.store(e.out + at);
+    }
+  }
+}
+
+template <class T>
+ApplyBlock<T> apply_of(const Epilogue<T>& e) {
+  if (e.apply == Apply::store) return &apply_block<T, Apply::store, formulas::Identity, false>;
+  return formulas::visit(e.activation, [&](auto f) -> ApplyBlock<T> {
+    using F = decltype(f);
+    if (e.apply == Apply::act) return &apply_block<T, Apply::act, F, false>;
+    if (e.apply == Apply::chain2 && e.q && e.g) return &apply_block<T, Apply::chain2, F, true>;
+    return &apply_block<T, Apply::chain, F, false>;
+  });
+}
+
+// Whether the accumulators are what is stored, and nothing else.
+template <class T>
+bool plain(const Epilogue<T>& e) {
+  return !e.pre && e.out && (e.apply == Apply::store || (e.apply == Apply::act && e.activation == Activation::identity));
+}
+
+}  // namespace
+}  // namespace pymgan::cpu::PYMGAN_ISA_NAMESPACE

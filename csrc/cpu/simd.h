@@ -1,0 +1,215 @@
+// One instruction set's vectors: Vec<T> is exactly one of its registers. Included by kernels.cpp alone, once per set, with
+// PYMGAN_ISA_NAMESPACE naming it. Everything is in an unnamed namespace and nothing from std:: is instantiated, so that no inline function
+// compiled for a newer instruction set is ever linked into code for an older one (tests/cpp/check_symbols.cmake looks).
+#pragma once
+
+#include <cstdint>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define PYMGAN_VECTOR_BYTES 64
+#define PYMGAN_REGISTERS 32
+#elif defined(__AVX2__)
+#define PYMGAN_VECTOR_BYTES 32
+#define PYMGAN_REGISTERS 16
+#elif defined(__aarch64__)
+#define PYMGAN_VECTOR_BYTES 16
+#define PYMGAN_REGISTERS 32
+#else
+#define PYMGAN_VECTOR_BYTES 16
+#define PYMGAN_REGISTERS 16
+#endif
+#define PYMGAN_INLINE [[gnu::always_inline]] inline
+
+namespace pymgan::cpu::PYMGAN_ISA_NAMESPACE {
+namespace {
+
+template <class T>
+struct Integer;
+template <>
+struct Integer<float> {
+  using Type = int32_t;
+};
+template <>
+struct Integer<double> {
+  using Type = int64_t;
+};
+
+template <class T>
+using Raw [[gnu::vector_size(PYMGAN_VECTOR_BYTES)]] = T;
+template <class T>
+using Mask [[gnu::vector_size(PYMGAN_VECTOR_BYTES)]] = typename Integer<T>::Type;  // -1 or 0 a lane
+
+// The operations that C++ operators on vectors do not express, or not for certain as one instruction.
+#if defined(__AVX512F__)
+PYMGAN_INLINE __m512 native_set(float x) { return _mm512_set1_ps(x); }
+PYMGAN_INLINE __m512d native_set(double x) { return _mm512_set1_pd(x); }
+PYMGAN_INLINE __m512 native_fma(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
+PYMGAN_INLINE __m512d native_fma(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
+PYMGAN_INLINE __m512 native_sqrt(__m512 a) { return _mm512_sqrt_ps(a); }
+PYMGAN_INLINE __m512d native_sqrt(__m512d a) { return _mm512_sqrt_pd(a); }
+PYMGAN_INLINE __m512 native_max(__m512 a, __m512 b) { return _mm512_max_ps(b, a); }
+PYMGAN_INLINE __m512d native_max(__m512d a, __m512d b) { return _mm512_max_pd(b, a); }
+#elif defined(__AVX2__)
+PYMGAN_INLINE __m256 native_set(float x) { return _mm256_set1_ps(x); }
+PYMGAN_INLINE __m256d native_set(double x) { return _mm256_set1_pd(x); }
+PYMGAN_INLINE __m256 native_fma(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
+PYMGAN_INLINE __m256d native_fma(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
+PYMGAN_INLINE __m256 native_sqrt(__m256 a) { return _mm256_sqrt_ps(a); }
+PYMGAN_INLINE __m256d native_sqrt(__m256d a) { return _mm256_sqrt_pd(a); }
+PYMGAN_INLINE __m256 native_max(__m256 a, __m256 b) { return _mm256_max_ps(b, a); }
+PYMGAN_INLINE __m256d native_max(__m256d a, __m256d b) { return _mm256_max_pd(b, a); }
+#else
+template <class T>
+PYMGAN_INLINE Raw<T> native_set(T x) {
+  return x - Raw<T>{};  // unlike x + 0 this keeps -0
+}
+template <class V>
+PYMGAN_INLINE V native_fma(V a, V b, V c) {
+  return a * b + c;  // one rounding where the compiler may contract (aarch64), two on x86 without FMA
+}
+PYMGAN_INLINE Raw<float> native_sqrt(Raw<float> a) {
+  for (int l = 0; l < PYMGAN_VECTOR_BYTES / 4; ++l) a[l] = __builtin_sqrtf(a[l]);
+  return a;
+}
+PYMGAN_INLINE Raw<double> native_sqrt(Raw<double> a) {
+  for (int l = 0; l < PYMGAN_VECTOR_BYTES / 8; ++l) a[l] = __builtin_sqrt(a[l]);
+  return a;
+}
+template <class V>
+PYMGAN_INLINE V native_max(V a, V b) {
+  return b > a ? b : a;
+}
+#endif
+
+template <class T>
+struct Vec {
+  static constexpr int kWidth = PYMGAN_VECTOR_BYTES / sizeof(T);
+
+  Raw<T> v;
+
+  Vec() = default;
+  PYMGAN_INLINE Vec(Raw<T> raw) : v(raw) {}                               // NOLINT
+  PYMGAN_INLINE Vec(double x) : v(native_set(static_cast<T>(x))) {}       // NOLINT: the formulas convert constants
+  PYMGAN_INLINE static Vec broadcast(const T* p) { return Vec(Raw<T>(native_set(*p))); }
+  PYMGAN_INLINE static Vec load(const T* p) {
+    Vec x;
+    __builtin_memcpy(&x.v, p, sizeof x.v);
+    return x;
+  }
+  PYMGAN_INLINE void store(T* p) const { __builtin_memcpy(p, &v, sizeof v); }
+  PYMGAN_INLINE static Vec load_part(const T* p, int count) {  // the other lanes are zero
+    T lanes[kWidth] = {};
+    for (int l = 0; l < count; ++l) lanes[l] = p[l];
+    return load(lanes);
+  }
+  PYMGAN_INLINE void store_part(T* p, int count) const {
+    T lanes[kWidth];
+    store(lanes);
+    for (int l = 0; l < count; ++l) p[l] = lanes[l];
+  }
+
+  PYMGAN_INLINE friend Vec operator+(Vec a, Vec b) { return Vec(Raw<T>(a.v + b.v)); }
+  PYMGAN_INLINE friend Vec operator-(Vec a, Vec b) { return Vec(Raw<T>(a.v - b.v)); }
+  PYMGAN_INLINE friend Vec operator*(Vec a, Vec b) { return Vec(Raw<T>(a.v * b.v)); }
+  PYMGAN_INLINE friend Vec operator/(Vec a, Vec b) { return Vec(Raw<T>(a.v / b.v)); }
+  PYMGAN_INLINE friend Vec operator-(Vec a) { return Vec(Raw<T>(-a.v)); }
+};
+
+// Vectors of a panel's row.
+template <class T>
+inline constexpr int kVectors = kLanes / Vec<T>::kWidth;
+
+template <class T>
+PYMGAN_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
+  return Vec<T>(Raw<T>(native_fma(a.v, b.v, c.v)));
+}
+template <class T>
+PYMGAN_INLINE Vec<T> sqrt(Vec<T> a) {
+  return Vec<T>(Raw<T>(native_sqrt(a.v)));
+}
+// b > a ? b : a, so that NaN in a stays
+template <class T>
+PYMGAN_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
+  return Vec<T>(Raw<T>(native_max(a.v, b.v)));
+}
+template <class T>
+PYMGAN_INLINE Vec<T> select(Mask<T> mask, Vec<T> a, Vec<T> b) {
+  return Vec<T>(Raw<T>(mask ? a.v : b.v));
+}
+template <class T>
+PYMGAN_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
+  return select<T>(b.v < a.v, b, a);  // NaN in a stays
+}
+template <class T>
+PYMGAN_INLINE Vec<T> where_positive(Vec<T> c, Vec<T> a, Vec<T> b) {
+  return select<T>(c.v > Raw<T>{}, a, b);
+}
+
+template <class T>
+PYMGAN_INLINE Mask<T> bits(Vec<T> a) {
+  Mask<T> m;
+  __builtin_memcpy(&m, &a.v, sizeof m);
+  return m;
+}
+template <class T>
+PYMGAN_INLINE Vec<T> from_bits(Mask<T> m) {
+  Vec<T> a;
+  __builtin_memcpy(&a.v, &m, sizeof m);
+  return a;
+}
+template <class T>
+PYMGAN_INLINE Vec<T> abs(Vec<T> a) {
+  using I = typename Integer<T>::Type;
+  return from_bits<T>(bits(a) & static_cast<I>(~(uint64_t{1} << (8 * sizeof(T) - 1))));
+}
+
+// Sum of the lanes, always in the same order: halves are folded onto each other.
+template <class T>
+PYMGAN_INLINE T sum(Vec<T> a) {
+  T lanes[Vec<T>::kWidth];
+  a.store(lanes);
+  for (int half = Vec<T>::kWidth / 2; half > 0; half /= 2)
+    for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+  return lanes[0];
+}
+
+// sums += x * y, in double.
+PYMGAN_INLINE void add_products(Vec<float> x, Vec<float> y, Vec<double> (&sums)[2]) {
+  typedef float Half __attribute__((vector_size(PYMGAN_VECTOR_BYTES / 2)));
+  Half a[2], b[2];
+  __builtin_memcpy(a, &x.v, sizeof a);
+  __builtin_memcpy(b, &y.v, sizeof b);
+  for (int i = 0; i < 2; ++i)
+    sums[i] = fma(Vec<double>(__builtin_convertvector(a[i], Raw<double>)),
+                  Vec<double>(__builtin_convertvector(b[i], Raw<double>)), sums[i]);
+}
+PYMGAN_INLINE void add_products(Vec<double> x, Vec<double> y, Vec<double> (&sums)[2]) { sums[0] = fma(x, y, sums[0]); }
+
+// Calls body(Index<0>{}) ... body(Index<N-1>{}): loops over registers, unrolled by every compiler.
+template <int i>
+struct Index {
+  static constexpr int value = i;
+};
+template <int... i>
+struct Indices {};
+template <int n, int... i>
+struct MakeIndices : MakeIndices<n - 1, n - 1, i...> {};
+template <int... i>
+struct MakeIndices<0, i...> {
+  using Type = Indices<i...>;
+};
+template <class Body, int... i>
+PYMGAN_INLINE void unroll_over(Indices<i...>, const Body& body) {
+  (body(Index<i>{}), ...);
+}
+template <int N, class Body>
+PYMGAN_INLINE void unroll(const Body& body) {
+  unroll_over(typename MakeIndices<N>::Type{}, body);
+}
+
+}  // namespace
+}  // namespace pymgan::cpu::PYMGAN_ISA_NAMESPACE

@@ -1,0 +1,75 @@
+#include "expression.h"
+
+#include <stdexcept>
+
+#include "formulas.h"
+
+namespace pymgan {
+namespace {
+
+bool is(const Expression& e, double value) { return e.node().op == "constant" && e.node().value == value; }
+
+void check_order(const char* who, int order) {
+  if (order < 0 || order > 2)
+    throw std::invalid_argument(std::string(who) + ": expected order 0, 1 or 2, got " + std::to_string(order));
+}
+
+}  // namespace
+
+Expression::Expression(double value) : node_(std::make_shared<const Node>(Node{"constant", "", value, {}})) {}
+
+Expression Expression::variable(const std::string& name) {
+  return Expression(std::make_shared<const Node>(Node{"variable", name, 0, {}}));
+}
+
+Expression Expression::make(const std::string& op, std::vector<Expression> args) {
+  return Expression(std::make_shared<const Node>(Node{op, "", 0, std::move(args)}));
+}
+
+Expression operator+(const Expression& a, const Expression& b) { return Expression::make("add", {a, b}); }
+Expression operator-(const Expression& a, const Expression& b) { return Expression::make("sub", {a, b}); }
+Expression operator*(const Expression& a, const Expression& b) {
+  if (is(a, 1)) return b;
+  if (is(b, 1)) return a;
+  return Expression::make("mul", {a, b});
+}
+Expression operator/(const Expression& a, const Expression& b) { return Expression::make("div", {a, b}); }
+Expression operator-(const Expression& a) {
+  if (a.node().op == "constant") return Expression(-a.node().value);
+  return Expression::make("neg", {a});
+}
+Expression exp(const Expression& a) { return Expression::make("exp", {a}); }
+Expression expm1(const Expression& a) { return Expression::make("expm1", {a}); }
+Expression log1p(const Expression& a) { return Expression::make("log1p", {a}); }
+Expression tanh(const Expression& a) { return Expression::make("tanh", {a}); }
+Expression abs(const Expression& a) { return Expression::make("abs", {a}); }
+Expression max(const Expression& a, const Expression& b) { return Expression::make("max", {a, b}); }
+Expression where_positive(const Expression& c, const Expression& a, const Expression& b) {
+  return Expression::make("where_positive", {c, a, b});
+}
+
+Expression activation_expression(Activation activation, int order) {
+  check_order("activation", order);
+  const Expression p0 = Expression::variable("p0"), p1 = Expression::variable("p1");
+  return formulas::visit(activation, [&](auto f) {
+    if (order == 0) return f.value(Expression::variable("x"), p0, p1);
+    const auto d = f.derivatives(Expression::variable("ref"), p0, p1);
+    return order == 1 ? d.first : d.second;
+  });
+}
+
+Expression loss_expression(Loss loss, const std::string& term, int order) {
+  check_order("loss", order);
+  const Expression s = Expression::variable("s"), e = Expression::variable("e");
+  return formulas::visit(loss, [&](auto l) {
+    auto pick = [&](const formulas::LossTerm<Expression>& t) {
+      return order == 0 ? t.value : order == 1 ? t.first : t.second;
+    };
+    if (term == "g") return pick(l.g(s, e));
+    if (term == "d_fake") return pick(l.d_fake(s, e));
+    if (term == "d_real") return pick(l.d_real(s, e));
+    throw std::invalid_argument("loss: expected term 'g', 'd_fake' or 'd_real', got '" + term + "'");
+  });
+}
+
+}  // namespace pymgan

@@ -1,0 +1,54 @@
+// A recorder: the formulas of formulas.h as trees, for engines that are not compiled from them (torch, Triton).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plan.h"
+
+namespace pymgan {
+
+class Expression {
+ public:
+  struct Node {
+    // "constant" (value), "variable" (name), "add" "sub" "mul" "div" "neg" "exp" "expm1" "log1p" "tanh" "abs",
+    // "max" (NaN in the first argument stays), "where_positive" (args[0] > 0 ? args[1] : args[2])
+    std::string op;
+    std::string name;
+    double value = 0;
+    std::vector<Expression> args;
+  };
+
+  Expression(double value);  // NOLINT: formulas convert constants
+  static Expression variable(const std::string& name);
+  static Expression make(const std::string& op, std::vector<Expression> args);
+
+  const Node& node() const { return *node_; }
+
+ private:
+  explicit Expression(std::shared_ptr<const Node> node) : node_(std::move(node)) {}
+  std::shared_ptr<const Node> node_;
+};
+
+// Products with 1 and negated constants are folded: 1 * x does not reach a kernel.
+Expression operator+(const Expression& a, const Expression& b);
+Expression operator-(const Expression& a, const Expression& b);
+Expression operator*(const Expression& a, const Expression& b);
+Expression operator/(const Expression& a, const Expression& b);
+Expression operator-(const Expression& a);
+Expression exp(const Expression& a);
+Expression expm1(const Expression& a);
+Expression log1p(const Expression& a);
+Expression tanh(const Expression& a);
+Expression abs(const Expression& a);
+Expression max(const Expression& a, const Expression& b);
+Expression where_positive(const Expression& c, const Expression& a, const Expression& b);
+
+// f (order 0, variable "x"), f' (1) or f'' (2; both in "ref", see from_output); attributes are "p0" and "p1".
+Expression activation_expression(Activation activation, int order);
+
+// A loss's term "g", "d_fake" or "d_real", or its first or second derivative by the score; variables "s" and "e" (smoothing).
+Expression loss_expression(Loss loss, const std::string& term, int order);
+
+}  // namespace pymgan

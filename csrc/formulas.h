@@ -1,0 +1,264 @@
+// Activations and losses with their derivatives, each written once. S is whatever has +, -, *, /, a conversion from double and
+// exp, expm1, log1p, tanh, abs, max (NaN in the first argument stays) and where_positive(c, a, b) = c > 0 ? a : b: a vector
+// (cpu/simd.h), or a recorder of expressions (expression.h), through which the engines in Python get the same formulas.
+#pragma once
+
+#include <array>
+
+#include "plan.h"
+
+namespace pymgan {
+
+// Whether f' and f'' are functions of the output h; if not, of the pre-activation a. Either is as accurate as torch: tanh and
+// sigmoid lose nothing in h, the others would (1 + h at h near -1 for elu).
+inline bool from_output(Activation activation, const std::array<double, 2>& attributes) {
+  switch (activation) {
+    case Activation::identity:
+    case Activation::relu:
+    case Activation::tanh:
+    case Activation::sigmoid:
+      return true;
+    case Activation::leaky_relu:
+      return attributes[0] >= 0;  // a negative slope hides the sign of a
+    case Activation::elu:
+    case Activation::silu:
+    case Activation::softplus:
+      return false;
+  }
+  return false;
+}
+
+// f'' is not identically zero.
+inline bool curved(Activation activation) {
+  return activation != Activation::identity && activation != Activation::leaky_relu && activation != Activation::relu;
+}
+
+namespace formulas {
+
+template <class S>
+struct Derivatives {
+  S first, second;
+};
+
+template <class S>
+struct Sigmoids {
+  S of, of_minus;  // sigmoid(x), sigmoid(-x) = 1 - sigmoid(x), neither by cancellation nor overflow
+};
+
+template <class S>
+Sigmoids<S> sigmoids(S x) {
+  const S t = exp(-abs(x));
+  const S high = S(1.0) / (S(1.0) + t), low = t / (S(1.0) + t);
+  return {where_positive(x, high, low), where_positive(x, low, high)};
+}
+
+// Every activation: value(x, p0, p1), and derivatives(ref, p0, p1) with ref as from_output says. Kinks follow torch.
+
+struct Identity {
+  template <class S>
+  static S value(S x, S, S) {
+    return x;
+  }
+  template <class S>
+  static Derivatives<S> derivatives(S, S, S) {
+    return {S(1.0), S(0.0)};
+  }
+};
+
+struct LeakyReLU {  // p0: slope
+  template <class S>
+  static S value(S x, S slope, S) {
+    return where_positive(x, x, slope * x);
+  }
+  template <class S>
+  static Derivatives<S> derivatives(S ref, S slope, S) {
+    return {where_positive(ref, S(1.0), slope), S(0.0)};
+  }
+};
+
+struct ReLU {
+  template <class S>
+  static S value(S x, S, S) {
+    return max(x, S(0.0));
+  }
+  template <class S>
+  static Derivatives<S> derivatives(S ref, S, S) {
+    return {where_positive(ref, S(1.0), S(0.0)), S(0.0)};
+  }
+};
+
+struct ELU {  // p0: alpha
+  template <class S>
+  static S value(S x, S alpha, S) {
+    return where_positive(x, x, alpha * expm1(x));
+  }
+  template <class S>
+  static Derivatives<S> derivatives(S a, S alpha, S) {
+    const S low = alpha * exp(a);
+    return {where_positive(a, S(1.0), low), where_positive(a, S(0.0), low)};
+  }
+};
+
+struct SiLU {
+  template <class S>
+  static S value(S x, S, S) {
+    return x * sigmoids(x).of;
+  }
+  template <class S>
+  static Derivatives<S> derivatives(S a, S, S) {
+    const auto [s, t] = sigmoids(a);
+    return {s * (S(1.0) + a * t), s * t * (S(2.0) + a * (t - s))};
+  }
+};
+
+struct Softplus {  // p0: beta, p1: threshold on beta x, above which it is linear
+  template <class S>
+  static S value(S x, S beta, S threshold) {
+    const S y = beta * x;
+    return where_positive(y - threshold, x, (max(y, S(0.0)) + log1p(exp(-abs(y)))) / beta);
+  }
+  template <class S>
+  static Derivatives<S> derivatives(S a, S beta, S threshold) {
+    const S y = beta * a;
+    const auto [s, t] = sigmoids(y);
+    return {where_positive(y - threshold, S(1.0), s), where_positive(y - threshold, S(0.0), beta * s * t)};
+  }
+};
+
+struct Tanh {
+  template <class S>
+  static S value(S x, S, S) {
+    return tanh(x);
+  }
+  template <class S>
+  static Derivatives<S> derivatives(S h, S, S) {
+    const S first = (S(1.0) - h) * (S(1.0) + h);
+    return {first, S(-2.0) * h * first};
+  }
+};
+
+struct Sigmoid {
+  template <class S>
+  static S value(S x, S, S) {
+    return sigmoids(x).of;
+  }
+  template <class S>
+  static Derivatives<S> derivatives(S h, S, S) {
+    const S first = h * (S(1.0) - h);
+    return {first, first * (S(1.0) - S(2.0) * h)};
+  }
+};
+
+// Calls visitor with the struct of `activation`.
+template <class Visitor>
+auto visit(Activation activation, const Visitor& visitor) {
+  switch (activation) {
+    case Activation::leaky_relu: return visitor(LeakyReLU{});
+    case Activation::relu: return visitor(ReLU{});
+    case Activation::elu: return visitor(ELU{});
+    case Activation::silu: return visitor(SiLU{});
+    case Activation::softplus: return visitor(Softplus{});
+    case Activation::tanh: return visitor(Tanh{});
+    case Activation::sigmoid: return visitor(Sigmoid{});
+    case Activation::identity: break;
+  }
+  return visitor(Identity{});
+}
+
+// Every loss has three terms in one sample's score s, with e the one-sided label smoothing (the real target is 1 - e):
+// g and d_fake on G's samples, d_real on real ones.
+template <class S>
+struct LossTerm {
+  S value, first, second;
+};
+
+// -log D with D = sigmoid(s): softplus(-s), softplus(s), (1 - e) softplus(-s) + e softplus(s).
+struct Nonsaturating {
+  template <class S>
+  static LossTerm<S> g(S s, S) {
+    const auto [of, of_minus] = sigmoids(s);
+    return {max(-s, S(0.0)) + log1p(exp(-abs(s))), -of_minus, of * of_minus};
+  }
+  template <class S>
+  static LossTerm<S> d_fake(S s, S) {
+    const auto [of, of_minus] = sigmoids(s);
+    return {max(s, S(0.0)) + log1p(exp(-abs(s))), of, of * of_minus};
+  }
+  template <class S>
+  static LossTerm<S> d_real(S s, S e) {
+    const auto [of, of_minus] = sigmoids(s);
+    const S value = (S(1.0) - e) * max(-s, S(0.0)) + e * max(s, S(0.0)) + log1p(exp(-abs(s)));
+    return {value, e * of - (S(1.0) - e) * of_minus, of * of_minus};
+  }
+};
+
+// -s, relu(1 + s), relu(1 - s)
+struct Hinge {
+  template <class S>
+  static LossTerm<S> g(S s, S) {
+    return {-s, S(-1.0), S(0.0)};
+  }
+  template <class S>
+  static LossTerm<S> d_fake(S s, S) {
+    const S margin = S(1.0) + s;
+    return {max(margin, S(0.0)), where_positive(margin, S(1.0), S(0.0)), S(0.0)};
+  }
+  template <class S>
+  static LossTerm<S> d_real(S s, S) {
+    const S margin = S(1.0) - s;
+    return {max(margin, S(0.0)), where_positive(margin, S(-1.0), S(0.0)), S(0.0)};
+  }
+};
+
+// (s - 1)^2 / 2, s^2 / 2, (s - (1 - e))^2 / 2
+struct LeastSquares {
+  template <class S>
+  static LossTerm<S> g(S s, S) {
+    return half_square(s - S(1.0));
+  }
+  template <class S>
+  static LossTerm<S> d_fake(S s, S) {
+    return half_square(s);
+  }
+  template <class S>
+  static LossTerm<S> d_real(S s, S e) {
+    return half_square(s - (S(1.0) - e));
+  }
+
+ private:
+  template <class S>
+  static LossTerm<S> half_square(S d) {
+    return {S(0.5) * d * d, d, S(1.0)};
+  }
+};
+
+// -s, s, -s
+struct Wasserstein {
+  template <class S>
+  static LossTerm<S> g(S s, S) {
+    return {-s, S(-1.0), S(0.0)};
+  }
+  template <class S>
+  static LossTerm<S> d_fake(S s, S) {
+    return {s, S(1.0), S(0.0)};
+  }
+  template <class S>
+  static LossTerm<S> d_real(S s, S) {
+    return {-s, S(-1.0), S(0.0)};
+  }
+};
+
+// Calls visitor with the struct of `loss`.
+template <class Visitor>
+auto visit(Loss loss, const Visitor& visitor) {
+  switch (loss) {
+    case Loss::hinge: return visitor(Hinge{});
+    case Loss::least_squares: return visitor(LeastSquares{});
+    case Loss::wasserstein: return visitor(Wasserstein{});
+    case Loss::nonsaturating: break;
+  }
+  return visitor(Nonsaturating{});
+}
+
+}  // namespace formulas
+}  // namespace pymgan
