@@ -82,13 +82,15 @@ def adapt(
     data = Data(real=real.unsqueeze(1).expand(-1, steps, *real.shape[1:]), noise=noise)
     rng = Rng(seed=seed, tasks=torch.arange(count, dtype=torch.int64) if tasks is None else tasks)
     start = phi.to(engine.device, engine.dtype).expand(count, -1)
-    result: Tensor = _Adapt.apply(start, _rates(rates, count, steps, engine), scale, engine, data, rng)
+    inner_rates = _rates(rates, count, steps, engine)
+    result: Tensor = _Adapt.apply(start, inner_rates, scale, engine, data, rng)  # type: ignore[no-untyped-call]
     return result
 
 
 def _rates(rates: Tensor | float | Sequence[float], tasks: int, steps: int, engine: Engine) -> Tensor:
     """Rates as [T, K, 2], through torch operations that carry gradients."""
-    value = torch.as_tensor(rates, device=engine.device)
+    exact = rates.dtype if isinstance(rates, Tensor) else torch.float64
+    value = torch.as_tensor(rates, device=engine.device, dtype=exact)
     if value.ndim == 0:
         value = value.expand(2)
     if value.ndim > 3 or value.shape[-1] != 2:
@@ -122,7 +124,7 @@ class _Adapt(torch.autograd.Function):
         return adapted.phi
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         needs_phi, needs_rates, needs_scale = ctx.needs_input_grad[:3]
         pulled = ctx.engine.pullback(ctx.kept, cotangent.contiguous(), rates=needs_rates or needs_scale)

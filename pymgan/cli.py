@@ -63,7 +63,7 @@ def _message(error: Exception) -> str:
     text = str(error) or type(error).__name__
     if _is_bad_input(error) or isinstance(error, RuntimeError):
         return text
-    return f"{type(error).__name__}: {text}\nthis is a bug in pymgan: report what the command prints with --debug"
+    return f"{type(error).__name__}: {text}\na bug in pymgan: please report what --debug prints"
 
 
 def _show_warning(

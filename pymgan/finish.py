@@ -10,7 +10,7 @@ from torch import Tensor
 from . import pictures
 from ._version import __version__
 from .evaluate import Contender, Scores, choose_rates, evaluate, generate_after
-from .loop import TEST, TEST_SHARED, draw
+from .loop import TEST, draw
 from .progress import say
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ def finish(trainer: Trainer, tasks: TaskDistribution, *, since: float, show: boo
     summary: dict[str, Any] = {
         "test": {"tasks": len(batch.ids), **evaluate(contenders, batch, seed=settings.seed)}
     }
-    shared = _shared(test, trainer)
-    if shared is not None:
-        scores = evaluate(contenders, shared, seed=settings.seed)
-        summary["test_shared_faces"] = {"tasks": len(shared.ids), **scores}
+    for name, variant in test.variants().items():
+        other = draw(variant, settings, TEST, count=settings.test_tasks)
+        summary[f"test_{name}"] = {"tasks": len(other.ids), **evaluate(contenders, other, seed=settings.seed)}
     if folder is not None:
-        draw_samples(folder.path / "samples.png", contenders, batch, seed=settings.seed)
+        shown = draw(test, settings, TEST, count=PICTURED)
+        draw_samples(folder.path / "samples.png", contenders, shown, seed=settings.seed)
     trained = trainer.seconds()
     summary |= {
         "fine_tuning_rates": chosen,
@@ -103,23 +103,12 @@ def _contenders(trainer: Trainer) -> tuple[list[Contender], dict[str, Any]]:
 
 def draw_samples(path: Any, contenders: list[Contender], batch: TaskBatch, *, seed: int) -> None:
     """samples.png: support, before adaptation, after, each rival, real queries."""
-    panels: list[tuple[str, Tensor]] = [("support", _support(batch)[:, :SHOWN])]
+    panels: list[tuple[str, Tensor]] = [("support", batch.support[:, :SHOWN])]
     for contender in contenders:
         fake, _ = generate_after(contender, batch, seed=seed, samples=SHOWN)
         panels.append((_TITLES.get(contender.name, contender.name), fake.cpu().float()))
     panels.append(("real queries", batch.query[:, :SHOWN]))
     pictures.comparison(path, panels, [str(name) for name in batch.classes])
-
-
-def _support(batch: TaskBatch) -> Tensor:
-    if batch.support_index is not None:
-        assert batch.support_pool is not None
-        return batch.support_pool[batch.support_index.long()]
-    return batch.support
-
-
-def _shared(test: TaskDistribution, trainer: Trainer) -> TaskBatch | None:
-    raise NotImplementedError(TEST_SHARED)
 
 
 def table(summary: dict[str, Any]) -> str:

@@ -21,7 +21,9 @@ from torch import Tensor
 from . import checkpoint
 from .errors import CheckpointError, FolderInUse
 
-__all__ = ["RunFolder", "read_rows"]
+__all__ = ["CHECKPOINT", "RunFolder", "read_rows"]
+
+CHECKPOINT = "checkpoint.safetensors"
 
 Row = dict[str, Any]
 
@@ -113,11 +115,11 @@ class RunFolder:
                 os.fsync(self._metrics.fileno())
             except OSError as error:
                 raise checkpoint.cannot_write(self.path / "metrics.jsonl", error) from error
-        checkpoint.save(self.path / "checkpoint.safetensors", tensors, state, kind="run")
+        checkpoint.save(self.path / CHECKPOINT, tensors, state, kind="run")
 
     def restore(self) -> tuple[dict[str, Tensor], Row] | None:
         """The checkpoint, or None before the first one."""
-        path = self.path / "checkpoint.safetensors"
+        path = self.path / CHECKPOINT
         return checkpoint.load(path, kind="run") if path.exists() else None
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Callback", "Step", "Trainer", "draw"]
 
 # Purposes of random streams: which tasks are drawn depends on (seed, purpose, step) and on nothing else.
-TRAIN, VALIDATION, TEST, TEST_SHARED = range(4)
+TRAIN, VALIDATION, TEST = range(3)
 
 ROWS = 500  # rows of metrics per method
 VALIDATIONS = 20  # of which so many carry the energy distance on validation classes
@@ -133,7 +133,7 @@ class Trainer:
 
     def estimate(self) -> tuple[float, float]:
         """Seconds of the remaining steps and bytes of memory, from trying steps of each method."""
-        seconds, memory = 0.0, 0.0
+        seconds = 0.0
         before = peak_memory()
         for learner in self.learners:
             left = self.settings.steps[learner.meta.name] - learner.step
@@ -141,8 +141,7 @@ class Trainer:
                 with _torch_threads(self.engines[learner.meta.name]):
                     times = [self._try_step(learner) for _ in range(2)]
                 seconds += left * min(times)
-        memory = max(0.0, peak_memory() - before)
-        return seconds, memory
+        return seconds, max(0.0, peak_memory() - before)
 
     def _try_step(self, learner: Learner) -> float:
         """Seconds of one meta-step that changes nothing."""

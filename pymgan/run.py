@@ -15,7 +15,7 @@ from . import checkpoint
 from .arch import gan_from_config, gan_to_config
 from .contract import Data, Rng, Schedule
 from .errors import CheckpointError
-from .folder import read_json, read_rows
+from .folder import CHECKPOINT, read_json, read_rows
 from .gan import GAN
 from .meta import Meta
 from .samples import as_samples
@@ -231,12 +231,12 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Run:
     if folder.is_file():
         folder = folder.parent
     config = read_json(folder / "config.json")
-    if config is None or not (folder / "checkpoint.safetensors").exists():
+    if config is None or not (folder / CHECKPOINT).exists():
         raise FileNotFoundError(
             f"expected a run folder with config.json and checkpoint.safetensors, found none in {folder}"
         )
     settings = Settings.from_config(config, str(folder / "config.json"))
-    tensors, _ = checkpoint.load(folder / "checkpoint.safetensors", kind="run")
+    tensors, _ = checkpoint.load(folder / CHECKPOINT, kind="run")
     gan = gan_from_config(settings.gan)
     name = settings.methods[0]["name"]
     expected = gan.parameters_vector().numel()

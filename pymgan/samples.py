@@ -39,6 +39,8 @@ def as_samples(value: Any, shape: Sequence[int], *, least: int = 1) -> Tensor:
             tensor = tensor.unsqueeze(1)  # grey images without their channel axis
         else:
             raise ValueError(f"{expected}, got {list(tensor.shape)}")
+    if tensor.device.type == "meta":
+        raise ValueError("expected samples with values, got a tensor on the device 'meta'")
     if tensor.dtype.is_complex or tensor.dtype == torch.bool:
         raise TypeError(f"expected real numbers, got {tensor.dtype}")
     if tensor.dtype == torch.uint8:

@@ -14,7 +14,7 @@ from .contract import Engine
 from .engine import compile as compile_engine
 from .errors import CheckpointError
 from .finish import SUMMARY, finish
-from .folder import RunFolder, read_json
+from .folder import CHECKPOINT, RunFolder, read_json
 from .gan import GAN
 from .loop import Callback, Trainer
 from .meta import MAML, Meta
@@ -98,6 +98,8 @@ def train(
         raise ValueError(
             f"expected controller=None, got {controller!r}: there is no learned controller in this version"
         )
+    if not all(callable(callback) for callback in callbacks):
+        raise TypeError(f"expected callbacks to be functions of a pymgan.Step, got {list(callbacks)!r}")
     started = time.monotonic()
     check_counts(
         steps=steps,
@@ -109,7 +111,7 @@ def train(
     )
     distribution = _tasks(tasks)
     methods = _methods(meta, rivals)
-    game = gan if isinstance(gan, GAN) else make(gan or "mlp", distribution.sample_shape, seed=seed)
+    game = _gan(gan, distribution, seed)
     engines = _engines(game, methods, shots, engine=engine, device=device, threads=threads)
     own = engines[methods[0].name]
     _require_shape(own, distribution)
@@ -152,22 +154,26 @@ def train(
 
 
 def _tasks(tasks: TaskDistribution | str | None) -> TaskDistribution:
-    if tasks is None or isinstance(tasks, str):
-        from .tasks import get
+    from .tasks import TaskDistribution, get
 
+    if tasks is None or isinstance(tasks, str):
         return get(tasks or "glyphs")
-    missing = [
-        name
-        for name in ("sample", "split", "name", "sample_shape", "fingerprint")
-        if not hasattr(tasks, name)
-    ]
-    if missing:
+    if not isinstance(tasks, TaskDistribution):
         raise TypeError(
-            f"expected a task distribution or its name, got {type(tasks).__name__} without "
-            f"{', '.join(missing)}; "
+            f"expected a pymgan.tasks.TaskDistribution or the name of one, got {type(tasks).__name__}; "
             "pymgan.tasks.from_arrays makes one of a list of arrays"
         )
     return tasks
+
+
+def _gan(gan: GAN | str | None, tasks: TaskDistribution, seed: int) -> GAN:
+    if gan is None or isinstance(gan, str):
+        return make(gan or "mlp", tasks.sample_shape, seed=seed)
+    if not isinstance(gan, GAN):
+        raise TypeError(
+            f"expected gan to be a pymgan.GAN or the name of an architecture, got {type(gan).__name__}"
+        )
+    return gan
 
 
 def _methods(meta: Meta | str, rivals: Sequence[Meta | str]) -> list[Meta]:
@@ -244,15 +250,14 @@ def _folder(out: str | os.PathLike[str] | None) -> Iterator[RunFolder | None]:
 def _prepare(folder: RunFolder, settings: Settings, resume: bool) -> None:
     """Write config.json, or check that the run in the folder is this one."""
     config = folder.config()
-    if config is None:
-        if (folder.path / "checkpoint.safetensors").exists():
-            raise CheckpointError(f"{folder.path} holds a checkpoint but no config.json; choose another out=")
+    started = (folder.path / CHECKPOINT).exists()
+    if config is None and started:
+        raise CheckpointError(f"{folder.path} holds a checkpoint but no config.json; choose another out=")
+    if config is None or not started:  # also after a start that ended before its first checkpoint
         folder.write_json("config.json", settings.to_config())
         return
     if not resume:
-        raise FileExistsError(
-            f"{folder.path} holds a run already; choose another out=, or resume it with resume=True"
-        )
+        raise FileExistsError(f"{folder.path} holds a run already; choose another out=, or resume it")
     settings.require_same(Settings.from_config(config, str(folder.path / "config.json")), str(folder.path))
 
 

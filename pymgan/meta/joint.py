@@ -48,12 +48,7 @@ class Joint(Meta):
 
 def _mixed(batch: TaskBatch, engine: Engine) -> Tensor:
     """All samples of the meta-batch as rows [R, reals, *sample]; neighbours come from different tasks."""
-    if batch.support_index is not None:
-        assert batch.support_pool is not None
-        support = batch.support_pool[batch.support_index.long()]
-    else:
-        support = batch.support
-    samples = torch.cat((support, batch.query), dim=1).transpose(0, 1).flatten(0, 1)
+    samples = torch.cat((batch.support, batch.query), dim=1).transpose(0, 1).flatten(0, 1)
     rows = len(samples) // engine.reals
     if rows == 0:
         raise ValueError(f"expected tasks_per_step * (shots + queries) >= {engine.reals}, got {len(samples)}")
