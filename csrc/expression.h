@@ -48,7 +48,8 @@ Expression where_positive(const Expression& c, const Expression& a, const Expres
 // f (order 0, variable "x"), f' (1) or f'' (2; both in "ref", see from_output); attributes are "p0" and "p1".
 Expression activation_expression(Activation activation, int order);
 
-// A loss's term "g", "d_fake" or "d_real", or its first or second derivative by the score; variables "s" and "e" (smoothing).
+// A loss's term "g", "d_fake" or "d_real", or its first or second derivative by the score; variables "s" and "e"
+// (smoothing).
 Expression loss_expression(Loss loss, const std::string& term, int order);
 
 }  // namespace pymgan

@@ -1,6 +1,7 @@
-// Activations and losses with their derivatives, each written once. S is whatever has +, -, *, /, a conversion from double and
-// exp, expm1, log1p, tanh, abs, max (NaN in the first argument stays) and where_positive(c, a, b) = c > 0 ? a : b: a vector
-// (cpu/simd.h), or a recorder of expressions (expression.h), through which the engines in Python get the same formulas.
+// Activations and losses with their derivatives, each written once. S is whatever has +, -, *, /, a conversion from
+// double and exp, expm1, log1p, tanh, abs, max (NaN in the first argument stays) and where_positive(c, a, b) = c > 0 ?
+// a : b: a vector (cpu/simd.h), or a recorder of expressions (expression.h), through which the engines in Python get
+// the same formulas.
 #pragma once
 
 #include <array>
@@ -9,8 +10,8 @@
 
 namespace pymgan {
 
-// Whether f' and f'' are functions of the output h; if not, of the pre-activation a. Either is as accurate as torch: tanh and
-// sigmoid lose nothing in h, the others would (1 + h at h near -1 for elu).
+// Whether f' and f'' are functions of the output h; if not, of the pre-activation a. Either is as accurate as torch:
+// tanh and sigmoid lose nothing in h, the others would (1 + h at h near -1 for elu).
 inline bool from_output(Activation activation, const std::array<double, 2>& attributes) {
   switch (activation) {
     case Activation::identity:
@@ -153,14 +154,22 @@ struct Sigmoid {
 template <class Visitor>
 auto visit(Activation activation, const Visitor& visitor) {
   switch (activation) {
-    case Activation::leaky_relu: return visitor(LeakyReLU{});
-    case Activation::relu: return visitor(ReLU{});
-    case Activation::elu: return visitor(ELU{});
-    case Activation::silu: return visitor(SiLU{});
-    case Activation::softplus: return visitor(Softplus{});
-    case Activation::tanh: return visitor(Tanh{});
-    case Activation::sigmoid: return visitor(Sigmoid{});
-    case Activation::identity: break;
+    case Activation::leaky_relu:
+      return visitor(LeakyReLU{});
+    case Activation::relu:
+      return visitor(ReLU{});
+    case Activation::elu:
+      return visitor(ELU{});
+    case Activation::silu:
+      return visitor(SiLU{});
+    case Activation::softplus:
+      return visitor(Softplus{});
+    case Activation::tanh:
+      return visitor(Tanh{});
+    case Activation::sigmoid:
+      return visitor(Sigmoid{});
+    case Activation::identity:
+      break;
   }
   return visitor(Identity{});
 }
@@ -252,10 +261,14 @@ struct Wasserstein {
 template <class Visitor>
 auto visit(Loss loss, const Visitor& visitor) {
   switch (loss) {
-    case Loss::hinge: return visitor(Hinge{});
-    case Loss::least_squares: return visitor(LeastSquares{});
-    case Loss::wasserstein: return visitor(Wasserstein{});
-    case Loss::nonsaturating: break;
+    case Loss::hinge:
+      return visitor(Hinge{});
+    case Loss::least_squares:
+      return visitor(LeastSquares{});
+    case Loss::wasserstein:
+      return visitor(Wasserstein{});
+    case Loss::nonsaturating:
+      break;
   }
   return visitor(Nonsaturating{});
 }

@@ -6,10 +6,10 @@
 
 #include "kernels.h"
 
-#define PYMGAN_DECLARE_ISA(isa)        \
-  namespace pymgan::cpu::isa {         \
-  const Kernels<float>& f32();         \
-  const Kernels<double>& f64();        \
+#define PYMGAN_DECLARE_ISA(isa) \
+  namespace pymgan::cpu::isa {  \
+  const Kernels<float>& f32();  \
+  const Kernels<double>& f64(); \
   }
 
 #ifdef PYMGAN_BUILT_avx512
@@ -31,8 +31,9 @@ namespace {
 // __builtin_cpu_supports looks at what the operating system saves, too. The lists are the flags in CMakeLists.txt.
 #ifdef PYMGAN_BUILT_avx512
 bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") &&
+         __builtin_cpu_supports("fma");
 }
 #endif
 #ifdef PYMGAN_BUILT_avx2
@@ -81,11 +82,13 @@ const Isa& chosen_isa(const char* requested) {
   for (const Isa& isa : kIsas) {
     if (any ? !isa.supported() : std::strcmp(isa.name, requested) != 0) continue;
     if (!isa.supported())
-      throw std::invalid_argument("instruction set: this machine cannot execute '" + std::string(requested) + "'" + known);
+      throw std::invalid_argument("instruction set: this machine cannot execute '" + std::string(requested) + "'" +
+                                  known);
     return isa;
   }
   if (any) throw std::invalid_argument("instruction set: none of this build runs on this machine" + known);
-  throw std::invalid_argument("instruction set: expected one of this build, got '" + std::string(requested) + "'" + known);
+  throw std::invalid_argument("instruction set: expected one of this build, got '" + std::string(requested) + "'" +
+                              known);
 }
 
 }  // namespace pymgan::cpu

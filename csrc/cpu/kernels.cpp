@@ -1,4 +1,5 @@
-// The kernels of one instruction set: compiled once for each, with its flags and PYMGAN_ISA_NAMESPACE (see CMakeLists.txt).
+// The kernels of one instruction set: compiled once for each, with its flags and PYMGAN_ISA_NAMESPACE (see
+// CMakeLists.txt).
 #include "kernels.h"
 
 #include "kernels_layout.h"

@@ -1,5 +1,5 @@
-// Epilogues: what happens to accumulated rows before they are stored (Apply in plan.h). One function for each activation and
-// Apply; it is chosen once a kernel and then run on tiles.
+// Epilogues: what happens to accumulated rows before they are stored (Apply in plan.h). One function for each
+// activation and Apply; it is chosen once a kernel and then run on tiles.
 #pragma once
 
 #include "../formulas.h"
@@ -8,8 +8,8 @@
 namespace pymgan::cpu::PYMGAN_ISA_NAMESPACE {
 namespace {
 
-// `rows` x `width` accumulators at src, which belong at `offset` of the epilogue's [M][ld] buffers. scale: [rows] or null.
-// Reads of a vector come before its writes, so any output may be any input.
+// `rows` x `width` accumulators at src, which belong at `offset` of the epilogue's [M][ld] buffers. scale: [rows] or
+// null. Reads of a vector come before its writes, so any output may be any input.
 template <class T>
 struct Block {
   const T* src;
@@ -60,7 +60,8 @@ ApplyBlock<T> apply_of(const Epilogue<T>& e) {
 // Whether the accumulators are what is stored, and nothing else.
 template <class T>
 bool plain(const Epilogue<T>& e) {
-  return !e.pre && e.out && (e.apply == Apply::store || (e.apply == Apply::act && e.activation == Activation::identity));
+  return !e.pre && e.out &&
+         (e.apply == Apply::store || (e.apply == Apply::act && e.activation == Activation::identity));
 }
 
 }  // namespace

@@ -29,7 +29,8 @@ void transpose_full(const float* src, int64_t src_row, float* dst, int64_t dst_r
       a[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
     }
   for (int q = 0; q < 4; ++q) {
-    const __m512 even_low = _mm512_shuffle_f32x4(a[q], a[4 + q], 0x88), odd_low = _mm512_shuffle_f32x4(a[q], a[4 + q], 0xdd);
+    const __m512 even_low = _mm512_shuffle_f32x4(a[q], a[4 + q], 0x88),
+                 odd_low = _mm512_shuffle_f32x4(a[q], a[4 + q], 0xdd);
     const __m512 even_high = _mm512_shuffle_f32x4(a[8 + q], a[12 + q], 0x88);
     const __m512 odd_high = _mm512_shuffle_f32x4(a[8 + q], a[12 + q], 0xdd);
     _mm512_storeu_ps(dst + q * dst_row, _mm512_shuffle_f32x4(even_low, even_high, 0x88));

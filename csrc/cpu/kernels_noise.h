@@ -1,6 +1,7 @@
 // Standard normals from a counter: Philox4x32-10 (Salmon et al., 2011), then Box-Muller.
 //
-//   block b = i / 4:  (w0, w1, w2, w3) = philox(counter = (b, step & 2^32-1, step >> 32 xor stream << 16, task & 2^32-1),
+//   block b = i / 4:  (w0, w1, w2, w3) = philox(counter = (b, step & 2^32-1, step >> 32 xor stream << 16, task &
+//   2^32-1),
 //                                               key = (seed & 2^32-1, (seed >> 32) + (task >> 32) mod 2^32))
 //   u(w) = ((w >> 9) + 0.5) * 2^-23                    exact in float: 2^-24 <= u <= 1 - 2^-24
 //   r = sqrt(-2 log u(w0)), a = 2 pi u(w1):            normals 4b, 4b+1 = r cos a, r sin a

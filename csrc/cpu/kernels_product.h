@@ -1,6 +1,6 @@
-// Matrix products in tiles of up to kMaxRows rows by one panel of 16 columns, whose accumulators stay in registers: for every p
-// the panel's row is loaded once and multiplied by one broadcast of A a row. Panels are the outer loop, so that one of
-// B stays in L1 while the tiles of rows pass. Rows are split evenly (20 = 10 + 10): no narrow tile at the end.
+// Matrix products in tiles of up to kMaxRows rows by one panel of 16 columns, whose accumulators stay in registers: for
+// every p the panel's row is loaded once and multiplied by one broadcast of A a row. Panels are the outer loop, so that
+// one of B stays in L1 while the tiles of rows pass. Rows are split evenly (20 = 10 + 10): no narrow tile at the end.
 #pragma once
 
 #include "kernels_epilogue.h"
@@ -62,8 +62,8 @@ PYMGAN_INLINE void rank_one(Accumulators<T, kRows>& acc, const A& a, const T* b)
   });
 }
 
-// Row m of eight is base + one multiple (by 1, 2, 4) of one of four registers: x86 addresses all sixteen rows of a tile from six
-// registers, where sixteen pointers would spill. The empty asm keeps compilers from computing their own.
+// Row m of eight is base + one multiple (by 1, 2, 4) of one of four registers: x86 addresses all sixteen rows of a tile
+// from six registers, where sixteen pointers would spill. The empty asm keeps compilers from computing their own.
 template <int m, class T>
 PYMGAN_INLINE const T* row_address(const char* base, int64_t s, int64_t s3, int64_t s5, int64_t s7) {
   constexpr int r = m % 8;
@@ -79,8 +79,8 @@ PYMGAN_INLINE const T* row_address(const char* base, int64_t s, int64_t s3, int6
 }
 
 template <class T, int kRows>
-PYMGAN_INLINE void add_rows_times_panel(Accumulators<T, kRows>& acc, const T* a, int64_t a_row, const T* b, int64_t b_row,
-                                        int depth) {
+PYMGAN_INLINE void add_rows_times_panel(Accumulators<T, kRows>& acc, const T* a, int64_t a_row, const T* b,
+                                        int64_t b_row, int depth) {
   const int64_t s = a_row * sizeof(T), s3 = 3 * s, s5 = 5 * s, s7 = 7 * s;
   const char* low = reinterpret_cast<const char*>(a);
   const char* high = low + 8 * s;
@@ -135,8 +135,8 @@ void panel_tile(const TileTerms<T>& terms, const T* init, int64_t init_row, T* o
 }
 
 template <class T, int... i>
-PYMGAN_INLINE void call_panel_tile(Indices<i...>, int rows, const TileTerms<T>& terms, const T* init, int64_t init_row, T* out,
-                                   int64_t out_row) {
+PYMGAN_INLINE void call_panel_tile(Indices<i...>, int rows, const TileTerms<T>& terms, const T* init, int64_t init_row,
+                                   T* out, int64_t out_row) {
   using Tile = void (*)(const TileTerms<T>&, const T*, int64_t, T*, int64_t);
   static constexpr Tile kTiles[] = {&panel_tile<T, i + 1>...};
   kTiles[rows - 1](terms, init, init_row, out, out_row);
@@ -190,17 +190,21 @@ void dots_tile(Term<T> t, int rows, const T* init, int64_t init_row, T* out, int
 template <class T>
 void call_dots_tile(int columns, const Term<T>& t, int rows, const T* init, int64_t init_row, T* out, int64_t out_row) {
   switch (columns) {
-    case 1: return dots_tile<T, 1>(t, rows, init, init_row, out, out_row);
-    case 2: return dots_tile<T, 2>(t, rows, init, init_row, out, out_row);
-    case 3: return dots_tile<T, 3>(t, rows, init, init_row, out, out_row);
-    default: return dots_tile<T, 4>(t, rows, init, init_row, out, out_row);
+    case 1:
+      return dots_tile<T, 1>(t, rows, init, init_row, out, out_row);
+    case 2:
+      return dots_tile<T, 2>(t, rows, init, init_row, out, out_row);
+    case 3:
+      return dots_tile<T, 3>(t, rows, init, init_row, out, out_row);
+    default:
+      return dots_tile<T, 4>(t, rows, init, init_row, out, out_row);
   }
 }
 
 // One tile: out = init + the given terms of row m, panel `panel`.
 template <class T>
-void product_tile(const Product<T>& p, bool first, bool second, int m, int rows, int panel, const T* init, int64_t init_row, T* out,
-                  int64_t out_row) {
+void product_tile(const Product<T>& p, bool first, bool second, int m, int rows, int panel, const T* init,
+                  int64_t init_row, T* out, int64_t out_row) {
   TileTerms<T> chained;
   for (const Term<T>* t : {first ? &p.term0 : nullptr, second ? &p.term1 : nullptr}) {
     if (!t || !t->a) continue;
@@ -268,7 +272,7 @@ void outer_tile(const OuterTerm<T> (&terms)[2], bool accumulate, T* out, int64_t
   for (const OuterTerm<T>& t : terms) {
     if (!t.a) continue;
     const T *a = t.a, *b = t.b;
-    auto step = [&] () __attribute__((always_inline)) {
+    auto step = [&]() __attribute__((always_inline)) {
       rank_one<T, kRows>(acc, [&](auto m) __attribute__((always_inline)) { return a + decltype(m)::value; }, b);
       a += t.a_ld;
       b += t.b_ld;

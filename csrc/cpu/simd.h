@@ -1,6 +1,7 @@
-// One instruction set's vectors: Vec<T> is exactly one of its registers. Included by kernels.cpp alone, once per set, with
-// PYMGAN_ISA_NAMESPACE naming it. Everything is in an unnamed namespace and nothing from std:: is instantiated, so that no inline function
-// compiled for a newer instruction set is ever linked into code for an older one (tests/cpp/check_symbols.cmake looks).
+// One instruction set's vectors: Vec<T> is exactly one of its registers. Included by kernels.cpp alone, once per set,
+// with PYMGAN_ISA_NAMESPACE naming it. Everything is in an unnamed namespace and nothing from std:: is instantiated, so
+// that no inline function compiled for a newer instruction set is ever linked into code for an older one
+// (tests/cpp/check_symbols.cmake looks).
 #pragma once
 
 #include <cstdint>
@@ -92,8 +93,8 @@ struct Vec {
   Raw<T> v;
 
   Vec() = default;
-  PYMGAN_INLINE Vec(Raw<T> raw) : v(raw) {}                               // NOLINT
-  PYMGAN_INLINE Vec(double x) : v(native_set(static_cast<T>(x))) {}       // NOLINT: the formulas convert constants
+  PYMGAN_INLINE Vec(Raw<T> raw) : v(raw) {}                          // NOLINT
+  PYMGAN_INLINE Vec(double x) : v(native_set(static_cast<T>(x))) {}  // NOLINT: the formulas convert constants
   PYMGAN_INLINE static Vec broadcast(const T* p) { return Vec(Raw<T>(native_set(*p))); }
   PYMGAN_INLINE static Vec load(const T* p) {
     Vec x;

@@ -1,4 +1,5 @@
-// Elementary functions of vectors. float: polynomials, within 2 ulp (tests/cpp/test_kernels.cpp); double: libm, lane by lane.
+// Elementary functions of vectors. float: polynomials, within 2 ulp (tests/cpp/test_kernels.cpp); double: libm, lane by
+// lane.
 #pragma once
 
 #include "simd.h"
@@ -6,12 +7,12 @@
 namespace pymgan::cpu::PYMGAN_ISA_NAMESPACE {
 namespace {
 
-#define PYMGAN_LIBM(name)                              \
-  PYMGAN_INLINE Vec<double> name(Vec<double> x) {      \
-    double lanes[Vec<double>::kWidth];                 \
-    x.store(lanes);                                    \
-    for (double& l : lanes) l = __builtin_##name(l);   \
-    return Vec<double>::load(lanes);                   \
+#define PYMGAN_LIBM(name)                            \
+  PYMGAN_INLINE Vec<double> name(Vec<double> x) {    \
+    double lanes[Vec<double>::kWidth];               \
+    x.store(lanes);                                  \
+    for (double& l : lanes) l = __builtin_##name(l); \
+    return Vec<double>::load(lanes);                 \
   }
 PYMGAN_LIBM(exp)
 PYMGAN_LIBM(expm1)
@@ -38,7 +39,8 @@ PYMGAN_INLINE Reduced reduce_exp(Vec<float> x) {
   const Vec<float> n = shifted - magic;
   Vec<float> r = fma(n, Vec<float>(-0.693359375), x);
   r = fma(n, Vec<float>(2.12194440e-4), r);
-  const double c[] = {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1};
+  const double c[] = {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3,
+                      4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1};
   return {bits(shifted) - bits(magic), fma(polynomial(r, c) * r, r, r)};
 }
 PYMGAN_INLINE Vec<float> power_of_two(Mask<float> n) { return from_bits<float>((n + 127) << 23); }

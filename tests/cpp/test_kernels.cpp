@@ -1,0 +1,748 @@
+// Every kernel of every instruction set that this machine executes, float and double, against plain loops in double.
+// Outputs start as NaN between sentinels. Bounds follow from the sums' own sizes: a few eps of sum |a b|.
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <map>
+#include <memory>
+#include <random>
+
+#include "check.h"
+#include "cpu/kernels.h"
+#include "expression.h"
+#include "formulas.h"
+
+using namespace pymgan;
+using namespace pymgan::cpu;
+using Doubles = std::vector<double>;
+
+namespace {
+
+std::mt19937 generator(7);
+
+int below(int n) { return static_cast<int>(generator() % n); }
+double uniform(double low, double high) { return std::uniform_real_distribution<double>(low, high)(generator); }
+
+// 64-byte aligned, filled with NaN, sentinels on both sides.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t n) : n_(n), raw_(new char[(n + 2 * kGuard) * sizeof(T) + 64]) {
+    const auto address = reinterpret_cast<uintptr_t>(raw_.get()) + kGuard * sizeof(T);
+    data_ = reinterpret_cast<T*>((address + 63) / 64 * 64);
+    std::fill(data_, data_ + n, std::numeric_limits<T>::quiet_NaN());
+    for (int i = 1; i <= kGuard; ++i) data_[-i] = sentinel(i);
+    for (int i = 0; i < kGuard / 2; ++i) data_[n + i] = sentinel(i);
+  }
+  ~Buffer() {
+    bool whole = true;
+    for (int i = 1; i <= kGuard / 2; ++i) whole &= data_[-i] == sentinel(i);
+    for (int i = 0; i < kGuard / 2; ++i) whole &= data_[n_ + i] == sentinel(i);
+    check::that(whole, "a sentinel was overwritten");
+  }
+  T* get() { return data_; }
+  T& operator[](int64_t i) { return data_[i]; }
+  int64_t size() const { return n_; }
+  Doubles copy() const { return Doubles(data_, data_ + n_); }
+  void fill(const std::function<double(int64_t)>& f) {
+    for (int64_t i = 0; i < n_; ++i) data_[i] = static_cast<T>(f(i));
+  }
+
+ private:
+  static constexpr int kGuard = 32;
+  static T sentinel(int i) { return static_cast<T>(12345 + i); }
+  int64_t n_;
+  std::unique_ptr<char[]> raw_;
+  T* data_;
+};
+
+// Small integers give exact results, whatever the order; the others stay away from kinks at 0.
+double draw(bool integers) {
+  if (integers) return below(7) - 3;
+  const double x = uniform(-1, 1);
+  return x < 0 ? x - 0.05 : x + 0.05;
+}
+
+// [rows][ld] with zero columns from `columns` on.
+template <class T>
+std::unique_ptr<Buffer<T>> matrix(int rows, int columns, bool integers) {
+  const int64_t ld = padded(columns);
+  auto b = std::make_unique<Buffer<T>>(rows * ld);
+  b->fill([&](int64_t i) { return i % ld < columns ? draw(integers) : 0.0; });
+  return b;
+}
+
+double evaluate(const Expression& e, const std::map<std::string, double>& at) {
+  const auto& n = e.node();
+  auto arg = [&](int i) { return evaluate(n.args[i], at); };
+  if (n.op == "constant") return n.value;
+  if (n.op == "variable") return at.at(n.name);
+  if (n.op == "add") return arg(0) + arg(1);
+  if (n.op == "sub") return arg(0) - arg(1);
+  if (n.op == "mul") return arg(0) * arg(1);
+  if (n.op == "div") return arg(0) / arg(1);
+  if (n.op == "neg") return -arg(0);
+  if (n.op == "exp") return std::exp(arg(0));
+  if (n.op == "expm1") return std::expm1(arg(0));
+  if (n.op == "log1p") return std::log1p(arg(0));
+  if (n.op == "tanh") return std::tanh(arg(0));
+  if (n.op == "abs") return std::abs(arg(0));
+  if (n.op == "max") return std::max(arg(0), arg(1));
+  if (n.op == "where_positive") return arg(0) > 0 ? arg(1) : arg(2);
+  check::fail("unknown op " + n.op);
+  return 0;
+}
+
+struct Case {
+  Activation activation;
+  std::array<double, 2> attributes;
+  const char* name;
+};
+const Case kCases[] = {{Activation::identity, {}, "identity"},
+                       {Activation::leaky_relu, {0.2, 0}, "leaky_relu"},
+                       {Activation::leaky_relu, {-0.3, 0}, "leaky_relu(-0.3)"},
+                       {Activation::relu, {}, "relu"},
+                       {Activation::elu, {1.3, 0}, "elu"},
+                       {Activation::silu, {}, "silu"},
+                       {Activation::softplus, {1.5, 20}, "softplus"},
+                       {Activation::softplus, {2, 1}, "softplus, threshold 1"},
+                       {Activation::tanh, {}, "tanh"},
+                       {Activation::sigmoid, {}, "sigmoid"}};
+const Loss kLosses[] = {Loss::nonsaturating, Loss::hinge, Loss::least_squares, Loss::wasserstein};
+const char* kTerms[] = {"g", "d_fake", "d_real"};
+
+// f, f', f'' at the pre-activation a.
+double f_of(const Case& c, int order, double a) {
+  const std::map<std::string, double> p{{"p0", c.attributes[0]}, {"p1", c.attributes[1]}};
+  auto at = p;
+  at["x"] = a;
+  const double h = evaluate(activation_expression(c.activation, 0), at);
+  if (order == 0) return h;
+  at["ref"] = from_output(c.activation, c.attributes) ? h : a;
+  return evaluate(activation_expression(c.activation, order), at);
+}
+
+double loss_of(Loss loss, const char* term, int order, double s, double e) {
+  return evaluate(loss_expression(loss, term, order), {{"s", s}, {"e", e}});
+}
+
+// Values against their definitions, derivatives against differences.
+void test_formulas() {
+  const double d = 1e-5;
+  for (const Case& c : kCases) {
+    for (double a : {-30.0, -4.0, -1.1, -0.3, -0.01, 0.02, 0.4, 0.6, 1.7, 5.0, 30.0}) {
+      const std::string what = std::string("formula ") + c.name + " at " + std::to_string(a);
+      const double p0 = c.attributes[0], p1 = c.attributes[1];
+      double wanted = a;
+      if (c.activation == Activation::leaky_relu) wanted = a > 0 ? a : p0 * a;
+      if (c.activation == Activation::relu) wanted = std::max(a, 0.0);
+      if (c.activation == Activation::elu) wanted = a > 0 ? a : p0 * (std::exp(a) - 1);
+      if (c.activation == Activation::silu) wanted = a / (1 + std::exp(-a));
+      if (c.activation == Activation::softplus) wanted = p0 * a > p1 ? a : std::log(1 + std::exp(p0 * a)) / p0;
+      if (c.activation == Activation::tanh) wanted = std::tanh(a);
+      if (c.activation == Activation::sigmoid) wanted = 1 / (1 + std::exp(-a));
+      check::near(f_of(c, 0, a), wanted, 1e-14 * (1 + std::abs(wanted)), what);
+      for (int order : {1, 2}) {
+        const double slope = (f_of(c, order - 1, a + d) - f_of(c, order - 1, a - d)) / (2 * d);
+        check::near(f_of(c, order, a), slope, 1e-9 * (1 + std::abs(a)), what + ", derivative " + std::to_string(order));
+      }
+      if (!curved(c.activation)) check::that(f_of(c, 2, a) == 0, what + " should not be curved");
+    }
+  }
+  // torch at the kinks
+  check::that(f_of(kCases[1], 1, 0) == 0.2 && f_of(kCases[3], 1, 0) == 0 && f_of(kCases[4], 1, 0) == 1.3, "f'(0)");
+  for (Loss loss : kLosses)
+    for (const char* term : kTerms)
+      for (double e : {0.0, 0.1})
+        for (double s : {-40.0, -3.1, -0.7, -0.02, 0.03, 0.9, 1.2, 4.0, 40.0}) {
+          const std::string what =
+              "loss " + std::to_string(static_cast<int>(loss)) + " " + term + " at " + std::to_string(s);
+          const bool fake = term[0] == 'd' && term[2] == 'f', real = term[0] == 'd' && !fake;
+          auto softplus = [](double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); };
+          double wanted = real || !fake ? -s : s;
+          if (loss == Loss::nonsaturating)
+            wanted = real ? (1 - e) * softplus(-s) + e * softplus(s) : fake ? softplus(s) : softplus(-s);
+          if (loss == Loss::hinge && term[0] == 'd') wanted = std::max(0.0, fake ? 1 + s : 1 - s);
+          if (loss == Loss::least_squares) {
+            const double target = real ? 1 - e : fake ? 0 : 1;
+            wanted = 0.5 * (s - target) * (s - target);
+          }
+          check::near(loss_of(loss, term, 0, s, e), wanted, 1e-14 * (1 + std::abs(wanted)), what);
+          for (int order : {1, 2}) {
+            const double slope =
+                (loss_of(loss, term, order - 1, s + d, e) - loss_of(loss, term, order - 1, s - d, e)) / (2 * d);
+            check::near(loss_of(loss, term, order, s, e), slope, 1e-9 * (1 + std::abs(s)),
+                        what + " d" + std::to_string(order));
+          }
+        }
+}
+
+template <class T>
+constexpr double kEps = std::numeric_limits<T>::epsilon();
+
+// What an epilogue should give, and how far off rounding may take it when acc itself may be `slack` off.
+struct Expected {
+  double out, bound;
+};
+Expected expected(const Case& c, Apply apply, double acc, double slack, double ref_a, double q, double g, double eps) {
+  switch (apply) {
+    case Apply::store:
+      return {acc, slack};
+    case Apply::act: {
+      const double h = f_of(c, 0, acc);
+      return {h, 2 * slack + 6 * eps * (std::abs(h) + 0.1)};  // |f'| <= 2 for all
+    }
+    case Apply::chain:
+    case Apply::chain2:
+      break;
+  }
+  const double first = f_of(c, 1, ref_a), second = apply == Apply::chain2 ? f_of(c, 2, ref_a) * q * g : 0;
+  return {first * acc + second,
+          2 * slack + 16 * eps * ((std::abs(first) + 1) * std::abs(acc) + std::abs(second) + std::abs(q * g))};
+}
+
+template <class T>
+class Tests {
+ public:
+  Tests(const Kernels<T>& kernels)
+      : k_(kernels), name_(std::string(kernels.name) + (sizeof(T) == 4 ? " f32" : " f64")) {}
+
+  void run() {
+    for (int rows : {1, 2, 3, 8, 17, 20, 40, 63})
+      for (int columns : {1, 2, 4, 5, 16, 17, 48, 63})
+        for (int depth : {1, 2, 3, 16, 20, 65}) product(rows, columns, depth, below(2));
+    for (int i = 0; i < 60; ++i) product(1 + below(70), 1 + below(70), 1 + below(70), below(2));
+    for (int rows : {1, 2, 3, 4, 16, 17, 20, 63, 64})
+      for (int columns : {1, 2, 17, 64})
+        for (int depth : {1, 2, 7, 20}) outer(rows, columns, depth, below(2));
+    for (const Case& c : kCases)
+      for (Apply apply : {Apply::store, Apply::act, Apply::chain, Apply::chain2}) elementwise(c, apply);
+    for (Loss loss : kLosses)
+      for (auto [fakes, reals] : {std::pair{1, 1}, {8, 8}, {3, 17}, {20, 20}, {33, 5}}) head(loss, fakes, reals);
+    for (int64_t n : {1, 3, 16, 48, 1000, 1008, 4099}) updates(n);
+    reductions();
+    layouts();
+    noise();
+    extremes();
+  }
+
+ private:
+  std::string what(const std::string& kernel) const { return name_ + " " + kernel; }
+
+  // Weights [outputs][inputs] in one of the forms that a term may read.
+  enum class Form { panels, dots_rows, dots_panels };
+
+  struct Weight {
+    std::unique_ptr<Buffer<T>> packed;
+    Doubles b;  // [depth][columns]
+    Term<T> term;
+  };
+  Weight weight(int depth, int columns, Form form, bool integers) {
+    Weight w;
+    w.b.resize(depth * columns);
+    for (double& x : w.b) x = static_cast<T>(draw(integers));
+    w.term.depth = depth;
+    if (form == Form::panels) {
+      w.term.b_panel = int64_t{depth} * kLanes;
+      w.term.b_row = kLanes;
+      w.packed = std::make_unique<Buffer<T>>(padded(columns) * depth);
+    } else if (form == Form::dots_rows) {
+      w.term.access = Access::dots;
+      w.term.b_panel = kLanes;
+      w.term.b_row = padded(depth);
+      w.packed = std::make_unique<Buffer<T>>(padded(depth) * columns);
+    } else {
+      w.term.access = Access::dots;
+      w.term.b_panel = int64_t{columns} * kLanes;
+      w.term.b_row = kLanes;
+      w.packed = std::make_unique<Buffer<T>>(padded(depth) * columns);
+    }
+    w.packed->fill([](int64_t) { return 0.0; });
+    for (int p = 0; p < depth; ++p)
+      for (int n = 0; n < columns; ++n) {
+        int64_t at = (n / kLanes) * w.term.b_panel + p * w.term.b_row + n % kLanes;
+        if (form != Form::panels) at = (p / kLanes) * w.term.b_panel + n * w.term.b_row + p % kLanes;
+        (*w.packed)[at] = static_cast<T>(w.b[p * columns + n]);
+      }
+    w.term.b = w.packed->get();
+    return w;
+  }
+
+  void product(int rows, int columns, int depth, bool integers) {
+    const int64_t ld = padded(columns);
+    const int depth1 = 1 + below(40);
+    const bool first = below(5) > 0, second = !first || below(2);
+    auto form = [&] {
+      if (columns > kNarrow) return Form::panels;
+      const Form forms[] = {Form::panels, Form::dots_rows, Form::dots_panels};
+      return forms[below(3)];
+    };
+    auto a0 = matrix<T>(rows, depth, integers), a1 = matrix<T>(rows, depth1, integers);
+    Weight b0 = weight(depth, columns, form(), integers), b1 = weight(depth1, columns, form(), integers);
+    b0.term.a = a0->get();
+    b0.term.a_row = padded(depth);
+    b1.term.a = a1->get();
+    b1.term.a_row = padded(depth1);
+    auto bias = matrix<T>(1, columns, integers), scale = matrix<T>(1, rows, integers),
+         dot = matrix<T>(rows, columns, integers);
+    auto ref_a = matrix<T>(rows, columns, integers), q = matrix<T>(rows, columns, integers),
+         g = matrix<T>(rows, columns, integers);
+    const Case& c = kCases[below(std::size(kCases))];
+    Buffer<T> ref(rows * ld), out(rows * ld), pre(rows * ld), dot_out(rows);
+    ref.fill([&](int64_t i) {
+      return from_output(c.activation, c.attributes) ? f_of(c, 0, (*ref_a)[i]) : double((*ref_a)[i]);
+    });
+    dot_out.fill([](int64_t i) { return i % 5; });
+
+    Product<T> p;
+    p.rows = rows;
+    p.columns = columns;
+    if (first) p.term0 = b0.term;
+    if (second) p.term1 = b1.term;
+    if (first && below(2)) p.bias = bias->get();
+    if (first && below(2)) p.scale = scale->get();
+    if (first && below(2)) p.dot = dot->get(), p.dot_out = dot_out.get();
+    Epilogue<T>& e = p.epilogue;
+    e.apply = static_cast<Apply>(below(4));
+    e.activation = c.activation;
+    e.attributes[0] = static_cast<T>(c.attributes[0]);
+    e.attributes[1] = static_cast<T>(c.attributes[1]);
+    e.ld = ld;
+    if (e.apply >= Apply::chain) e.ref = ref.get();
+    if (e.apply == Apply::chain2 && below(3)) e.q = q->get(), e.g = g->get();
+    e.out = out.get();
+    if (below(2)) e.pre = pre.get();
+    k_.product(p);
+
+    const std::string name = what("product") + " " + std::to_string(rows) + "x" + std::to_string(columns) + "x" +
+                             std::to_string(depth) + " apply " + std::to_string(static_cast<int>(e.apply)) + " " +
+                             c.name;
+    for (int m = 0; m < rows; ++m) {
+      double dots = m % 5, dots_size = 0;
+      for (int64_t n = 0; n < ld; ++n) {
+        double acc = 0, size = 0;
+        auto add = [&](Buffer<T>& a, const Weight& w, double by) {
+          for (int i = 0; n < columns && i < w.term.depth; ++i) {
+            const double x = by * a[m * w.term.a_row + i] * w.b[i * columns + n];
+            acc += x;
+            size += std::abs(x);
+          }
+        };
+        if (first) {
+          add(*a0, b0, 1);
+          if (p.bias) acc += (*bias)[n], size += std::abs((*bias)[n]);
+          if (p.dot) dots += (*dot)[m * ld + n] * acc, dots_size += std::abs((*dot)[m * ld + n]) * size;
+          if (p.scale) acc *= (*scale)[m], size *= std::abs((*scale)[m]);
+        }
+        if (second) add(*a1, b1, 1);
+        const int64_t at = m * ld + n;
+        const double slack = integers ? 0 : (std::sqrt(depth + depth1) + 4) * kEps<T> * size;
+        const bool bent = e.apply == Apply::chain2 && e.q;
+        const Expected x = expected(c, e.apply, acc, slack, (*ref_a)[at], bent ? double((*q)[at]) : 0,
+                                    bent ? double((*g)[at]) : 0, kEps<T>);
+        check::near(out[at], x.out, x.bound, name);
+        if (e.pre) check::near(pre[at], acc, slack, name + " pre");
+      }
+      const double allowed = integers ? 0 : (std::sqrt(depth + columns) + 4) * kEps<T> * (dots_size + 5);
+      if (p.dot) check::near(dot_out[m], dots, allowed, name + " dot");
+    }
+  }
+
+  void outer(int rows, int columns, int depth, bool integers) {
+    const int depth1 = 1 + below(30);
+    const bool second = below(2), accumulate = below(2), by_rows = rows <= kNarrow && below(2);
+    auto a0 = matrix<T>(depth, rows, integers), a1 = matrix<T>(depth1, rows, integers);
+    auto b0 = matrix<T>(depth, columns, integers), b1 = matrix<T>(depth1, columns, integers);
+    Buffer<T> out(rows * padded(columns));
+    if (accumulate) out.fill([](int64_t i) { return i % 7; });
+    OuterProduct<T> p;
+    p.rows = rows;
+    p.columns = columns;
+    p.term0 = {a0->get(), padded(rows), b0->get(), padded(columns), depth};
+    if (second) p.term1 = {a1->get(), padded(rows), b1->get(), padded(columns), depth1};
+    p.accumulate = accumulate;
+    p.out = out.get();
+    p.out_panel = by_rows ? kLanes : int64_t{rows} * kLanes;
+    p.out_row = by_rows ? padded(columns) : kLanes;
+    k_.outer(p);
+    for (int m = 0; m < rows; ++m)
+      for (int64_t n = 0; n < padded(columns); ++n) {
+        const int64_t at = (n / kLanes) * p.out_panel + m * p.out_row + n % kLanes;
+        double acc = accumulate ? at % 7 : 0, size = acc;
+        auto add = [&](const OuterTerm<T>& t) {
+          for (int i = 0; i < t.depth; ++i) {
+            const double x = double(t.a[i * t.a_ld + m]) * t.b[i * t.b_ld + n];
+            acc += x;
+            size += std::abs(x);
+          }
+        };
+        add(p.term0);
+        if (second) add(p.term1);
+        check::near(
+            out[at], acc, integers ? 0 : (std::sqrt(depth + depth1) + 2) * kEps<T> * size,
+            what("outer") + " " + std::to_string(rows) + "x" + std::to_string(columns) + "x" + std::to_string(depth));
+      }
+  }
+
+  void elementwise(const Case& c, Apply apply) {
+    for (bool in_place : {false, true}) {
+      const int rows = 5, columns = 19;
+      const int64_t ld = padded(columns), size = rows * ld;
+      Buffer<T> src(size), ref_a(size), ref(size), q(size), g(size), out(size), pre(size);
+      const double reach = sizeof(T) == 4 ? 12 : 30;
+      auto away = [&](double x) {
+        return std::abs(2 * x - 1) < 0.01 || std::abs(x) < 0.01 ? x + 0.03 : x;
+      };  // from kinks
+      src.fill([&](int64_t) { return away(uniform(-reach, reach)); });
+      ref_a.fill([&](int64_t) { return away(uniform(-3, 3)); });
+      q.fill([&](int64_t) { return draw(false); });
+      g.fill([&](int64_t) { return draw(false); });
+      ref.fill(
+          [&](int64_t i) { return from_output(c.activation, c.attributes) ? f_of(c, 0, ref_a[i]) : double(ref_a[i]); });
+      auto scale = matrix<T>(1, rows, false);
+      const Doubles source = src.copy();
+      Elementwise<T> e;
+      e.rows = rows;
+      e.src = src.get();
+      e.scale = in_place ? nullptr : scale->get();
+      e.epilogue = {apply,
+                    c.activation,
+                    {static_cast<T>(c.attributes[0]), static_cast<T>(c.attributes[1])},
+                    ld,
+                    nullptr,
+                    nullptr,
+                    nullptr,
+                    in_place ? src.get() : out.get(),
+                    in_place ? nullptr : pre.get()};
+      if (apply >= Apply::chain) e.epilogue.ref = ref.get();
+      if (apply == Apply::chain2) e.epilogue.q = q.get(), e.epilogue.g = g.get();
+      k_.elementwise(e);
+      for (int64_t i = 0; i < size; ++i) {
+        const double acc = e.scale ? double(static_cast<T>(static_cast<T>(source[i]) * (*scale)[i / ld])) : source[i];
+        const Expected x = expected(c, apply, acc, 0, ref_a[i], apply == Apply::chain2 ? double(q[i]) : 0,
+                                    apply == Apply::chain2 ? double(g[i]) : 0, kEps<T>);
+        check::near(e.epilogue.out[i], x.out, x.bound,
+                    what("elementwise") + " " + c.name + " apply " + std::to_string(int(apply)));
+        if (e.epilogue.pre) check::near(pre[i], acc, 0, what("elementwise pre"));
+      }
+    }
+  }
+
+  void head(Loss loss, int fakes, int reals) {
+    const int batch = fakes + reals;
+    const T e = below(2) ? T(0.1) : T(0);
+    Buffer<T> score(batch * kLanes), c_g(batch), c_d(batch), cc_g(batch), cc_d(batch), stats(6);
+    for (int i = 0; i < batch; ++i) score[i * kLanes] = static_cast<T>(uniform(-4, 4));  // the other columns stay NaN
+    Head<T> h;
+    h.loss = loss;
+    h.smoothing = e;
+    h.fakes = fakes;
+    h.reals = reals;
+    h.score = score.get();
+    h.c_g = c_g.get();
+    h.c_d = c_d.get();
+    h.cc_g = cc_g.get();
+    h.cc_d = cc_d.get();
+    h.stats = stats.get();
+    k_.head(h);
+    double wanted[6] = {};
+    const std::string name = what("head") + " " + std::to_string(static_cast<int>(loss));
+    for (int i = 0; i < batch; ++i) {
+      const double s = score[i * kLanes], n = i < fakes ? fakes : reals, eps = 8 * kEps<T> * 5 / n;
+      const char* d = i < fakes ? "d_fake" : "d_real";
+      const bool fake = i < fakes;
+      check::near(c_d[i], loss_of(loss, d, 1, s, e) / n, eps, name + " c_d");
+      check::near(cc_d[i], loss_of(loss, d, 2, s, e) / n, eps, name + " cc_d");
+      check::near(c_g[i], fake ? loss_of(loss, "g", 1, s, e) / n : 0, eps, name + " c_g");
+      check::near(cc_g[i], fake ? loss_of(loss, "g", 2, s, e) / n : 0, eps, name + " cc_g");
+      if (fake) wanted[0] += loss_of(loss, "g", 0, s, e) / n;
+      wanted[1] += loss_of(loss, d, 0, s, e) / n;
+      wanted[fake ? 2 : 4] += s / n;
+    }
+    for (int i = 0; i < batch; ++i) {
+      const bool fake = i < fakes;
+      const double d = score[i * kLanes] - wanted[fake ? 2 : 4];
+      wanted[fake ? 3 : 5] += d * d / (fake ? fakes : reals);
+    }
+    wanted[3] = std::sqrt(wanted[3]);
+    wanted[5] = std::sqrt(wanted[5]);
+    for (int i = 0; i < 6; ++i) check::near(stats[i], wanted[i], 8 * kEps<T> * 10, name + " stats");
+    Head<T> nothing = h;
+    nothing.c_g = nothing.c_d = nothing.cc_g = nothing.cc_d = nothing.stats = nullptr;
+    k_.head(nothing);
+  }
+
+  void updates(int64_t n) {
+    for (int mask = 0; mask < 16; ++mask) {
+      Buffer<T> gradient(n), scale(n), theta(n), moment(n), out(n), v(n), v_moment(n), w(n), d_scale(n);
+      for (Buffer<T>* b : {&gradient, &scale, &theta, &moment, &v, &v_moment})
+        b->fill([](int64_t) { return draw(false); });
+      d_scale.fill([](int64_t i) { return i % 3; });
+      const bool momentum = mask & 1, scaled = mask & 2, in_place = mask & 4;
+      const Doubles f = gradient.copy(), t = theta.copy(), m = moment.copy(), vm = v_moment.copy();
+      const double rate = static_cast<T>(0.13), mu = static_cast<T>(0.9), eps = 8 * kEps<T>;
+      double norm2 = std::nan(""), wanted_norm = 0;
+      Update<T> u;
+      u.n = n;
+      u.rate = static_cast<T>(rate);
+      u.momentum = static_cast<T>(mu);
+      u.gradient = gradient.get();
+      u.scale = scaled ? scale.get() : nullptr;
+      u.theta = theta.get();
+      u.moment = momentum ? moment.get() : nullptr;
+      u.theta_out = in_place ? theta.get() : out.get();
+      u.norm2 = &norm2;
+      k_.update(u);
+      for (int64_t i = 0; i < n; ++i) {
+        const double step = momentum ? mu * m[i] + f[i] : f[i];
+        wanted_norm += f[i] * f[i];
+        if (momentum) check::near(moment[i], step, eps, what("update moment"));
+        check::near(u.theta_out[i], t[i] - rate * (scaled ? scale[i] : 1) * step, eps, what("update"));
+      }
+      check::near(norm2, wanted_norm, 1e-13 * n, what("norm2"));
+      Update<T> only_norm;
+      only_norm.n = n;
+      only_norm.gradient = gradient.get();
+      only_norm.norm2 = &norm2;
+      norm2 = 0;
+      k_.update(only_norm);
+      check::near(norm2, wanted_norm, 1e-13 * n, what("norm2 alone"));
+
+      const bool rates = mask & 8;
+      double d_rate = 0.5, wanted_rate = 0.5;
+      UpdateAdjoint<T> a;
+      a.n = n;
+      a.rate = u.rate;
+      a.momentum = u.momentum;
+      a.scale = u.scale;
+      a.moved = rates ? gradient.get() : nullptr;
+      a.v = v.get();
+      a.v_moment = momentum ? v_moment.get() : nullptr;
+      a.w = w.get();
+      if (rates) a.d_rate = &d_rate, a.d_scale = d_scale.get();
+      k_.update_adjoint(a);
+      for (int64_t i = 0; i < n; ++i) {
+        const double s = scaled ? scale[i] : 1, wanted = (momentum ? vm[i] : 0) - rate * s * v[i];
+        wanted_rate -= s * f[i] * v[i];
+        check::near(w[i], wanted, eps, what("adjoint"));
+        if (momentum) check::near(v_moment[i], mu * wanted, eps, what("adjoint moment"));
+        if (rates) check::near(d_scale[i], i % 3 - rate * f[i] * v[i], eps, what("adjoint d_scale"));
+      }
+      if (rates) check::near(d_rate, wanted_rate, (1e-13 + (scaled ? kEps<T> : 0)) * n, what("adjoint d_rate"));
+    }
+  }
+
+  void reductions() {
+    for (int rows : {1, 2, 5, 16, 40})
+      for (int columns : {1, 16, 17, 64, 100, 256})
+        for (bool accumulate : {false, true}) {
+          const int64_t ld = padded(columns);
+          auto x = matrix<T>(rows, columns, false), y = matrix<T>(rows, columns, false);
+          Buffer<T> dots(rows), sums(ld);
+          if (accumulate) dots.fill([](int64_t i) { return i; }), sums.fill([](int64_t i) { return i; });
+          k_.row_dot(x->get(), y->get(), rows, ld, dots.get(), accumulate);
+          k_.column_sum(x->get(), rows, ld, sums.get(), accumulate);
+          for (int m = 0; m < rows; ++m) {
+            double wanted = accumulate ? m : 0;
+            for (int64_t n = 0; n < ld; ++n) wanted += double((*x)[m * ld + n]) * (*y)[m * ld + n];
+            check::near(dots[m], wanted, 4 * kEps<T> * (columns + m), what("row_dot"));
+          }
+          for (int64_t n = 0; n < ld; ++n) {
+            double wanted = accumulate ? n : 0;
+            for (int m = 0; m < rows; ++m) wanted += (*x)[m * ld + n];
+            check::near(sums[n], wanted, 4 * kEps<T> * (rows + n), what("column_sum"));
+          }
+        }
+  }
+
+  void layouts() {
+    for (int n : {1, 2, 3, 4, 5, 16, 17, 32, 63, 64})
+      for (int k : {1, 2, 3, 15, 16, 20, 33, 64}) {
+        const std::string size = " " + std::to_string(n) + "x" + std::to_string(k);
+        Buffer<T> w(n * k), back(n * k), turned(padded(k) * n);
+        w.fill([](int64_t i) { return i + 1; });
+        Buffer<T> packed(narrow(n) ? n * padded(k) : padded(n) * k);
+        k_.pack(w.get(), n, k, packed.get());
+        k_.unpack(packed.get(), n, k, back.get());
+        check::that(std::equal(w.get(), w.get() + n * k, back.get()), what("unpack") + size);
+        double total = 0, wanted = n * k * (n * k + 1.0) / 2;
+        for (int64_t i = 0; i < packed.size(); ++i) total += packed[i];
+        check::that(total == wanted, what("pack: padding") + size);
+        bool placed = true;
+        for (int i = 0; i < n; ++i)
+          for (int j = 0; j < k; ++j) {
+            const int64_t at = narrow(n) ? i * padded(k) + j : (int64_t{i / kLanes} * k + j) * kLanes + i % kLanes;
+            placed &= packed[at] == w[i * k + j];
+          }
+        check::that(placed, what("pack") + size);
+        if (narrow(n)) continue;
+        k_.transpose(packed.get(), n, k, turned.get());
+        for (int i = 0; i < n; ++i)
+          for (int j = 0; j < padded(k); ++j) {
+            const T x = turned[(int64_t{j / kLanes} * n + i) * kLanes + j % kLanes];
+            placed &= x == (j < k ? w[i * k + j] : T(0));
+          }
+        check::that(placed, what("transpose") + size);
+      }
+  }
+
+  // An independent Philox: the published known answers hold for it (test_philox).
+  void noise() {
+    for (auto [rows, columns] : {std::pair{1, 1}, {3, 5}, {8, 32}, {20, 33}, {64, 2}, {7, 100}}) {
+      const NoiseKey key{0x123456789abcdefull, (uint64_t{3} << 32) + 77, (uint64_t{1} << 33) + 5, 2};
+      const int64_t ld = padded(columns);
+      Buffer<T> out(rows * ld);
+      k_.noise(key, rows, columns, ld, out.get());
+      for (int m = 0; m < rows; ++m)
+        for (int n = 0; n < ld; ++n) {
+          const double wanted = n < columns ? normal(key, m * columns + n) : 0;
+          check::near(out[m * ld + n], wanted, 4 * kEps<T> * (1 + std::abs(wanted)), what("noise"));
+        }
+    }
+    Buffer<T> many(20000 * kLanes);
+    k_.noise({11, 0, 0, 0}, 20000, kLanes, kLanes, many.get());
+    double mean = 0, square = 0, fourth = 0;
+    for (int64_t i = 0; i < many.size(); ++i)
+      mean += many[i], square += std::pow(many[i], 2), fourth += std::pow(many[i], 4);
+    const double n = many.size();
+    check::near(mean / n, 0, 5 / std::sqrt(n), what("noise mean"));
+    check::near(square / n, 1, 5 * std::sqrt(2 / n), what("noise variance"));
+    check::near(fourth / n, 3, 5 * std::sqrt(96 / n), what("noise kurtosis"));
+  }
+
+ public:
+  static std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, uint32_t k0, uint32_t k1) {
+    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
+      const uint64_t p0 = uint64_t{0xD2511F53} * c[0], p1 = uint64_t{0xCD9E8D57} * c[2];
+      c = {uint32_t(p1 >> 32) ^ c[1] ^ k0, uint32_t(p1), uint32_t(p0 >> 32) ^ c[3] ^ k1, uint32_t(p0)};
+    }
+    return c;
+  }
+
+ private:
+  static double normal(const NoiseKey& key, int i) {
+    const auto w =
+        philox({uint32_t(i / 4), uint32_t(key.step), uint32_t(key.step >> 32) ^ (key.stream << 16), uint32_t(key.task)},
+               uint32_t(key.seed), uint32_t(key.seed >> 32) + uint32_t(key.task >> 32));
+    const int pair = i % 4 / 2 * 2;
+    auto u = [](uint32_t x) { return ((x >> 9) + 0.5) * std::pow(2.0, -23); };
+    const double r = std::sqrt(-2 * std::log(u(w[pair]))), a = 2 * std::acos(-1.0) * u(w[pair + 1]);
+    return i % 2 ? r * std::sin(a) : r * std::cos(a);
+  }
+
+  // Elementary functions over their whole range through the activations: relative error, infinities, NaN.
+  void extremes() {
+    const int columns = 4096;
+    Buffer<T> src(columns), out(columns);
+    auto apply = [&](Activation activation, T p0, T p1) {
+      Elementwise<T> e;
+      e.rows = 1;
+      e.src = src.get();
+      e.epilogue.apply = Apply::act;
+      e.epilogue.activation = activation;
+      e.epilogue.attributes[0] = p0;
+      e.epilogue.attributes[1] = p1;
+      e.epilogue.ld = columns;
+      e.epilogue.out = out.get();
+      k_.elementwise(e);
+    };
+    auto ulps = [&](const char* name, double allowed, const std::function<double(double)>& f) {
+      double worst = 0, at = 0;
+      for (int i = 0; i < columns; ++i) {
+        const double wanted = f(src[i]), off = std::abs(out[i] - wanted);
+        const double unit = std::max(kEps<T> * std::abs(wanted) / 2, double(std::numeric_limits<T>::denorm_min()));
+        if (off / unit > worst) worst = off / unit, at = src[i];
+      }
+      check::near(worst, 0, allowed, what(name) + " half ulps at " + std::to_string(at));
+    };
+    const double reach[] = {1e-30, 1e-4, 0.3, 1, 10, 85};
+    for (double r : reach) {
+      src.fill([&](int64_t) { return uniform(-r, r); });
+      apply(Activation::tanh, 0, 0);
+      ulps("tanh", 6, [](double x) { return std::tanh(x); });
+      apply(Activation::sigmoid, 0, 0);
+      ulps("sigmoid", 6, [](double x) { return 1 / (1 + std::exp(-x)); });
+      apply(Activation::elu, 1, 0);
+      ulps("elu", 5, [](double x) { return x > 0 ? x : std::expm1(x); });
+      apply(Activation::softplus, 1, 1000);
+      ulps("softplus", 6, [](double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); });
+    }
+    src.fill([&](int64_t) { return uniform(-106, -80); });  // exp into the denormals and below
+    apply(Activation::sigmoid, 0, 0);
+    ulps("sigmoid below", 6, [](double x) { return 1 / (1 + std::exp(-x)); });
+    const double infinity = std::numeric_limits<double>::infinity();
+    const double inputs[] = {infinity, -infinity, 1e30, -1e30, std::nan(""), 0};
+    for (int i = 0; i < columns; ++i) src[i] = static_cast<T>(inputs[i % 6]);
+    const struct {
+      Activation activation;
+      double wanted[4];
+    } cases[] = {{Activation::tanh, {1, -1, 1, -1}},
+                 {Activation::sigmoid, {1, 0, 1, 0}},
+                 {Activation::elu, {infinity, -1, double(T(1e30)), -1}},
+                 {Activation::relu, {infinity, 0, double(T(1e30)), 0}},
+                 {Activation::softplus, {infinity, 0, double(T(1e30)), 0}},
+                 {Activation::leaky_relu, {infinity, -infinity, double(T(1e30)), -double(T(1e30))}}};
+    for (const auto& c : cases) {
+      apply(c.activation, 1, 20);
+      for (int i = 0; i < 4; ++i)
+        check::near(out[i], c.wanted[i], 0, what("limit of ") + std::to_string(int(c.activation)));
+      check::that(std::isnan(out[4]), what("NaN must not be swallowed by ") + std::to_string(int(c.activation)));
+    }
+  }
+
+  const Kernels<T>& k_;
+  std::string name_;
+};
+
+void test_philox() {  // Random123's known answers
+  using Words = std::array<uint32_t, 4>;
+  check::that(Tests<float>::philox({0, 0, 0, 0}, 0, 0) == Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
+              "philox of zeros");
+  const uint32_t f = 0xffffffff;
+  check::that(Tests<float>::philox({f, f, f, f}, f, f) == Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
+              "philox of ones");
+}
+
+void test_dispatch() {
+  auto refused = [](const char* name) {
+    try {
+      chosen_isa(name);
+    } catch (const std::invalid_argument& e) {
+      return std::string(e.what()).find("this build has") != std::string::npos;
+    }
+    return false;
+  };
+  check::that(refused("altivec"), "an unknown instruction set must be refused");
+  check::that(chosen_isa(nullptr).supported() && chosen_isa("").supported(), "the default must be executable");
+}
+
+}  // namespace
+
+int main() {
+  test_formulas();
+  test_philox();
+  test_dispatch();
+  int count;
+  const Isa* sets = isas(&count);
+  for (int i = 0; i < count; ++i) {
+    if (!sets[i].supported()) {
+      std::printf("%s: not executable here, skipped\n", sets[i].name);
+      check::that(
+          [&] {
+            try {
+              chosen_isa(sets[i].name);
+            } catch (const std::invalid_argument&) {
+              return true;
+            }
+            return false;
+          }(),
+          "a set that is not executable must be refused");
+      continue;
+    }
+    Tests<float>(sets[i].f32()).run();
+    Tests<double>(sets[i].f64()).run();
+    std::printf("%s: done\n", sets[i].name);
+  }
+  return check::report();
+}
