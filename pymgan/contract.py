@@ -263,7 +263,8 @@ class Engine(Protocol):
             state_cotangents: the same for the moments, with momentum only; None is zero.
             keep: "G", "D" or "GD" (default), one for all cotangents or one for each: the half of v0 that is wanted; the other comes
                 back as zeros.
-            support: likewise the half of v_K that can be nonzero; the other is taken to be zero without a look.
+            support: likewise the half of v_K, and of the moments' cotangent, that can be nonzero; the other is taken to be zero
+                without a look.
             rates: whether the derivatives with respect to rate and scale are wanted too.
         """
 

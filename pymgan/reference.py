@@ -283,7 +283,7 @@ class ReferenceEngine:
         if v_state is None:
             v_state = torch.zeros_like(v) if self.momentum else v[..., :0]
         pulled = [
-            saved.pull((self._half(one, half), one_state))
+            saved.pull((self._half(one, half), self._half(one_state, half)))
             for one, one_state, half in zip(v, v_state, supports, strict=True)
         ]
         zero = torch.zeros((), dtype=self.dtype, device=self.device)
