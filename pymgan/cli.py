@@ -227,10 +227,11 @@ def _meta(options: argparse.Namespace) -> Meta:
 def _adapt(options: argparse.Namespace) -> None:
     from . import pictures
     from .run import load
-    from .samples import read_images
+    from .samples import image_format
+    from .tasks import load_images
 
     run = load(options.run, threads=options.threads)
-    images = read_images(options.images, run.sample_shape)
+    images = load_images(options.images, *image_format(run.sample_shape))
     few = run.adapt(images, options.steps, seed=options.seed)
     out = (
         Path(options.out)

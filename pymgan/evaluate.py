@@ -28,7 +28,6 @@ __all__ = [
     "energy_after",
     "evaluate",
     "generate_after",
-    "summarise",
 ]
 
 METRICS = ("energy", "swd", "mmd2", "nearest_support")
@@ -37,7 +36,7 @@ STREAM = 2  # of the counter-based noise
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # tried for each player when fine-tuning rates are chosen
 CHUNK = 32  # tasks at a time
 
-Scores = dict[str, dict[str, float]]
+Scores = dict[str, metrics.Summary]
 
 
 @dataclass(frozen=True)
@@ -103,20 +102,13 @@ def evaluate(contenders: Sequence[Contender], batch: TaskBatch, *, seed: int) ->
 
     ci95 is the half-width of the 95 % interval of the mean over tasks.
     """
-    return {one.name: summarise(score(one, batch, seed=seed)) for one in contenders}
+    scores = {one.name: score(one, batch, seed=seed) for one in contenders}
+    return {
+        name: {key: metrics.summarise(value) for key, value in own.items()} for name, own in scores.items()
+    }
 
 
 def score(contender: Contender, batch: TaskBatch, *, seed: int) -> dict[str, Tensor]:
     """Every metric [T] of one contender; a task that became non-finite counts as its last finite step."""
     fake, _ = generate_after(contender, batch, seed=seed)
     return metrics.all_metrics(fake, batch)
-
-
-def summarise(values: dict[str, Tensor]) -> Scores:
-    """Mean and 95 % half-width of values [T]."""
-    result: Scores = {}
-    for name, value in values.items():
-        value = value.double()
-        half = 1.96 * float(value.std(unbiased=True)) / math.sqrt(len(value))
-        result[name] = {"mean": float(value.mean()), "ci95": half}
-    return result

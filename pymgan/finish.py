@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from . import pictures
+from . import metrics, pictures
 from ._version import __version__
 from .evaluate import Contender, Scores, choose_rates, evaluate, generate_after
 from .loop import TEST, draw
@@ -59,6 +59,9 @@ def finish(trainer: Trainer, tasks: TaskDistribution, *, since: float, show: boo
     for name, variant in test.variants().items():
         other = draw(variant, settings, TEST, count=settings.test_tasks)
         summary[f"test_{name}"] = {"tasks": len(other.ids), **evaluate(contenders, other, seed=settings.seed)}
+    summary["real_queries"] = {
+        "nearest_support": metrics.summarise(metrics.nearest_support(batch.query, batch.support))
+    }
     if folder is not None:
         shown = draw(test, settings, TEST, count=PICTURED)
         draw_samples(folder.path / "samples.png", contenders, shown, seed=settings.seed)

@@ -1,20 +1,15 @@
-"""A user's own samples: arrays of any kind, or a folder of images, checked before they reach an engine."""
+"""A user's own samples: arrays of any kind, checked before they reach an engine."""
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_samples", "read_images"]
-
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+__all__ = ["as_samples", "image_format"]
 
 
 def as_samples(value: Any, shape: Sequence[int], *, least: int = 1) -> Tensor:
@@ -73,51 +68,16 @@ def _tensor(value: Any) -> Tensor:
         raise TypeError(f"expected an array of numbers, got {type(value).__name__} ({error})") from error
 
 
-def read_images(folder: str | os.PathLike[str], shape: Sequence[int]) -> Tensor:
-    """The images of a folder [S, *shape] in [-1, 1], in the order of their names, resized where they need it.
-
-    Args:
-        folder: every image file in it belongs to the task.
-        shape: [H, W], [1, H, W] (made grey) or [3, H, W].
+def image_format(shape: Sequence[int]) -> tuple[int, int]:
+    """Side in pixels and channels of the images that samples of a shape are: (16, 1) for [1, 16, 16].
 
     Raises:
-        FileNotFoundError: there is no such folder, or no image in it.
-        ValueError: a file is not a readable image, or samples of this shape are not images.
+        ValueError: they are not square images in grey or colour.
     """
     shape = tuple(shape)
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
+    if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
         raise ValueError(
-            f"expected a run on images, [H, W], [1, H, W] or [3, H, W], got samples of shape {list(shape)}"
+            f"expected a run on images [1, N, N] or [3, N, N], got samples of shape {list(shape)}; "
+            "adapt to them in Python, with Run.adapt"
         )
-    path = Path(folder)
-    if not path.is_dir():
-        raise FileNotFoundError(f"expected a folder of images, got {path}")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
-    if not files:
-        raise FileNotFoundError(f"expected images ({', '.join(sorted(_SUFFIXES))}) in {path}, found none")
-    size, mode = (shape[-1], shape[-2]), "RGB" if shape[0] == 3 and len(shape) == 3 else "L"
-    images, resized = [], 0
-    for file in files:
-        pixels, other = _read_image(file, size, mode)
-        images.append(pixels)
-        resized += other
-    if resized:
-        warnings.warn(
-            f"{resized} of {len(files)} images in {path} were resized to {size[0]}x{size[1]}", stacklevel=2
-        )
-    stack = torch.from_numpy(np.stack(images)).to(torch.float32) / 127.5 - 1
-    return stack.permute(0, 3, 1, 2).contiguous() if mode == "RGB" else stack.reshape(-1, *shape)
-
-
-def _read_image(file: Path, size: tuple[int, int], mode: str) -> tuple[np.ndarray[Any, Any], bool]:
-    """Pixels uint8 [H, W] or [H, W, 3], and whether they had to be resized."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            plain = image.convert(mode)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the image {file}: {error}; remove or replace it") from error
-    if plain.size == size:
-        return np.asarray(plain), False
-    return np.asarray(plain.resize(size, Image.Resampling.LANCZOS)), True
+    return shape[1], shape[0]

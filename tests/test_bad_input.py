@@ -12,7 +12,7 @@ from face import TINY, tiny_gan, tiny_run
 from torch import nn
 
 import pymgan
-from pymgan.samples import as_samples, read_images
+from pymgan.samples import as_samples, image_format
 from pymgan.tasks import get
 
 
@@ -188,6 +188,8 @@ class Dlpack:
         return self._tensor.__dlpack_device__()
 
 
-def test_images_need_an_image_shape(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected a run on images"):
-        read_images(tmp_path, (2,))
+def test_images_need_an_image_shape() -> None:
+    assert image_format((3, 8, 8)) == (8, 3)
+    for shape in ((2,), (8, 8), (1, 8, 9), (2, 8, 8)):
+        with pytest.raises(ValueError, match="expected a run on images"):
+            image_format(shape)

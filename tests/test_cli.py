@@ -99,7 +99,7 @@ def test_adapt_and_sample(run_folder: Path, tmp_path: Path, capsys: pytest.Captu
     out = tmp_path / "adapted"
     assert cli.main(["adapt", "--run", str(run_folder), "--images", str(folder), "--out", str(out)]) == 0
     captured = capsys.readouterr()
-    assert "resized to 8x8" in captured.err
+    assert "resized 3 of 3 images to 8x8" in captured.err
     assert {entry.name for entry in out.iterdir()} == {"adapted.safetensors", "samples.png", "comparison.png"}
     weights = str(out / "adapted.safetensors")
     for name in ("a.png", "a.npy"):
@@ -192,7 +192,7 @@ def test_bad_folders(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     empty = tmp_path / "empty"
     empty.mkdir()
     adapt = ["adapt", "--run", str(run_folder), "--out", str(tmp_path / "out"), "--images"]
-    assert "found none" in failing([*adapt, str(empty)], capsys)
+    assert "got none" in failing([*adapt, str(empty)], capsys)
     assert "expected a folder" in failing([*adapt, str(tmp_path / "nowhere")], capsys)
     assert "at least 2" in failing([*adapt, str(images(tmp_path / "one", count=1))], capsys)
     broken = images(tmp_path / "broken")

@@ -53,7 +53,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
         assert set(scores) == {"energy", "swd", "mmd2", "nearest_support"}
         for value in scores.values():
             assert set(value) == {"mean", "ci95"}
-    assert summary["engine"] == "reference"
+    assert summary["engine"] == "cpu"
     assert summary["seed"] == 0
     assert summary["version"] == pymgan.__version__
     assert summary["wall_s"] > 0
