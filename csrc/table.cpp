@@ -27,7 +27,7 @@ std::string formula(const Procedure& p, const Instr& i) {
       if (i.a0) {
         s = t(i.a0) + " " + t(i.b0) + back;
         if (i.bias) s += " + bias";
-        if (i.scale) s = t(i.scale) + " (" + s + ")";
+        if (i.scale) s.insert(0, t(i.scale) + " (").push_back(')');
       }
       if (i.a1) s += (s.empty() ? "" : " + ") + t(i.a1) + " " + t(i.b1) + back;
       break;

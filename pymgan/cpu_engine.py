@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pymgan import _core
+from pymgan.buffers import BufferPool
 from pymgan.contract import (
     Adapted,
     Data,
@@ -38,12 +39,16 @@ TRACE = ("loss_g", "loss_d", "norm_g", "norm_d", "fake_mean", "fake_std", "real_
 class CpuSaved(Saved):
     """What ``adapt(keep=True)`` leaves for ``pullback``: the core's buffer, and everything that its call points at."""
 
+    pool: BufferPool
     buffer: Tensor
     call: dict[str, Any]
     alive: tuple[Tensor | None, ...]
     valid: Tensor
     tasks: int
     steps: int
+
+    def __del__(self) -> None:
+        self.pool.give(self.buffer)
 
 
 class CpuEngine:
@@ -79,6 +84,7 @@ class CpuEngine:
             alternating=play == "alternating",
             momentum=momentum,
         )
+        self._pool = BufferPool(dtype)
         maker = _core.CpuEngine32 if dtype == torch.float32 else _core.CpuEngine64
         self._core = maker(self.plan.core, game, storage, isa)
 
@@ -128,9 +134,9 @@ class CpuEngine:
         trace = self._empty(tasks, steps, len(TRACE)).zero_()
         valid = torch.zeros(tasks, dtype=torch.uint8)
         done = torch.zeros(tasks, dtype=torch.int64)
-        saved = self._empty(tasks * self._core.saved_elements(steps)) if keep else None
+        saved = self._pool.take(tasks * self._core.saved_elements(steps)) if keep else None
         threads = min(self.threads, tasks)
-        workspace = self._empty(self._core.adapt_workspace(threads))
+        workspace = self._pool.take(self._core.adapt_workspace(threads))
         call: dict[str, Any] = {"tasks": tasks, "steps": steps, "threads": threads, **batches, **inner}
         self._core.adapt(
             {
@@ -147,9 +153,10 @@ class CpuEngine:
                 "workspace": workspace.data_ptr(),
             }
         )
+        self._pool.give(workspace)
         kept = None
         if saved is not None:
-            kept = CpuSaved(saved, call, (*alive, *inner_alive), valid, tasks, steps)
+            kept = CpuSaved(self._pool, saved, call, (*alive, *inner_alive), valid, tasks, steps)
         columns = {name: trace[..., i] for i, name in enumerate(TRACE)}
         return Adapted(
             phi=out,
@@ -180,7 +187,7 @@ class CpuEngine:
         d_rate = torch.zeros(count, saved.tasks, saved.steps, 2, dtype=torch.float64) if rates else None
         d_scale = torch.empty_like(v) if rates else None
         threads = min(self.threads, saved.tasks)
-        workspace = self._empty(self._core.pull_workspace(supports, keeps, rates, saved.steps, threads))
+        workspace = self._pool.take(self._core.pull_workspace(supports, keeps, rates, saved.steps, threads))
         self._core.pullback(
             {
                 **saved.call,
@@ -199,6 +206,7 @@ class CpuEngine:
                 "workspace": workspace.data_ptr(),
             }
         )
+        self._pool.give(workspace)
         rate = None if d_rate is None else d_rate.to(self.dtype)
         v0, state_v0, rate, d_scale = (r[0] if bare and r is not None else r for r in (v0, state_v0, rate, d_scale))
         return Pulled(v0, state_v0, rate, d_scale)
@@ -211,7 +219,7 @@ class CpuEngine:
         gradient = self._empty(2 if full else 1, tasks, self.parameters)
         trace = self._empty(tasks, len(TRACE)).zero_()
         threads = min(self.threads, tasks)
-        workspace = self._empty(self._core.gradients_workspace(full, threads))
+        workspace = self._pool.take(self._core.gradients_workspace(full, threads))
         self._core.gradients(
             {
                 "tasks": tasks,
@@ -225,6 +233,7 @@ class CpuEngine:
                 "workspace": workspace.data_ptr(),
             }
         )
+        self._pool.give(workspace)
         return Gradients(trace[:, 0], trace[:, 1], gradient if full else gradient[0])
 
     def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
@@ -233,10 +242,11 @@ class CpuEngine:
         features = math.prod(self.latent)
         out = self._empty(tasks, n, *self.latent)
         steps = torch.full((tasks,), step, dtype=torch.int64)
-        workspace = self._empty(n * (-(-features // 16) * 16))
+        workspace = self._pool.take(n * (-(-features // 16) * 16))
         self._core.noise(
             rng.seed, numbers.data_ptr(), steps.data_ptr(), stream, tasks, n, features, out.data_ptr(), workspace.data_ptr()
         )
+        self._pool.give(workspace)
         return out
 
     def generate(self, phi: Tensor, z: Tensor) -> Tensor:
@@ -254,7 +264,7 @@ class CpuEngine:
         cotangent = None if cotangent is None else cotangent.to(self.dtype).contiguous()
         out = self._empty(tasks, batch, *self.sample) if cotangent is None else self._empty(tasks, self.parameters).zero_()
         threads = min(self.threads, tasks)
-        workspace = self._empty(self._core.generate_workspace(batch, cotangent is not None, threads))
+        workspace = self._pool.take(self._core.generate_workspace(batch, cotangent is not None, threads))
         self._core.generate(
             {
                 "tasks": tasks,
@@ -268,6 +278,7 @@ class CpuEngine:
                 "workspace": workspace.data_ptr(),
             }
         )
+        self._pool.give(workspace)
         return out
 
     def distance(self, kind: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

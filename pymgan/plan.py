@@ -152,6 +152,14 @@ LAYERS: dict[type[nn.Module], Callable[[_Compiler, Any], None]] = {
 """Every layer that the compiler understands; exactly these types, not their subclasses."""
 
 
+def _short(layer: nn.Module) -> str:
+    """A layer as its constructor call, shortened to a table's column."""
+    text = str(layer).split("\n", 1)[0]
+    for noise in ("in_features=", "out_features=", ", bias=True", "unflattened_size=", "negative_slope="):
+        text = text.replace(noise, "")
+    return text if len(text) <= 28 else f"{type(layer).__name__}(...)"
+
+
 def _compile_network(title: str, module: nn.Sequential, shape: Shape, offset: int) -> tuple[Any, Shape, int]:
     compiler = _Compiler(title, shape, offset)
 
@@ -162,9 +170,7 @@ def _compile_network(title: str, module: nn.Sequential, shape: Shape, offset: in
             if type(layer) is nn.Sequential:
                 walk(layer, f"{prefix}{key}.")
                 continue
-            text = str(layer).split("\n", 1)[0]
-            short = text if len(text) <= 28 else f"{type(layer).__name__}(...)"
-            compiler.name = f"{prefix}{index}: {short}"
+            compiler.name = f"{prefix}{index}: {_short(layer)}"
             handler = LAYERS.get(type(layer))
             if handler is None:
                 supported = ", ".join(kind.__name__ for kind in LAYERS)

@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "interpreter.h"
@@ -47,6 +48,17 @@ void set_step(Frame<T>& frame, const InnerSchedule<T>& s, int steps, int64_t tas
   if (s.active) frame.active = (s.active[at] ? kGenerator : 0) | (s.active[at + 1] ? kDiscriminator : 0);
 }
 
+template <class T>
+bool finite(const Kernels<T>& kernels, const T* values, int64_t n) {
+  double norm2 = 0;
+  Update<T> u;
+  u.n = n;
+  u.gradient = values;
+  u.norm2 = &norm2;
+  kernels.update(u);
+  return std::isfinite(norm2);
+}
+
 // The procedures of each step: the first that is pulled knows which halves are zero, the last which are wanted.
 std::vector<Halves> halves_at(const std::vector<Halves>& halves, int k, int steps) {
   std::vector<Halves> at(halves.size());
@@ -64,8 +76,8 @@ int64_t saved_elements(const Program& p, const StorageSchedule& storage, int ste
 }
 
 int64_t adapt_workspace(const Program& p, int64_t threads) {
-  // packed phi0 and rate_scale for all; per thread phi, the moment, a residual block and the arena
-  return 2 * p.layout().total + threads * (p.layout().total + snapshot(p) + p.residual_elements() + p.step().arena);
+  // packed phi0 and rate_scale for all; per thread phi0, phi twice, the moment, a residual block and the arena
+  return 2 * p.layout().total + threads * (2 * p.layout().total + snapshot(p) + p.residual_elements() + p.step().arena);
 }
 
 int64_t pull_workspace(Program& p, const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates, int steps,
@@ -96,12 +108,12 @@ void adapt(const Kernels<T>& kernels, const Program& program, const StorageSched
   if (call.phi0_task == 0) pack(kernels, layout, call.phi0, shared_phi);
   if (call.schedule.scale) pack(kernels, layout, call.schedule.scale, scale);
   T* per_thread = shared.rest();
-  const int64_t stride = total + snapshot(program) + program.residual_elements() + program.step().arena;
+  const int64_t stride = 2 * total + snapshot(program) + program.residual_elements() + program.step().arena;
 
   parallel_for(call.tasks, call.threads, [&](int64_t t, int thread) {
     Carver<T> carver(per_thread + thread * stride);
     T* phi0 = carver.take(total);
-    T* carried = carver.take(total);
+    T* carried[] = {carver.take(total), carver.take(total)};  // in turn, so that the last finite phi survives
     Frame<T> frame;
     frame.moment = moment ? carver.take(total) : nullptr;
     T* residual = carver.take(program.residual_elements());
@@ -126,7 +138,7 @@ void adapt(const Kernels<T>& kernels, const Program& program, const StorageSched
       if (T* at = slot(k); at && moment) std::copy_n(frame.moment, total, at + total);
       T* next = slot(k + 1);
       frame.phi = phi;
-      frame.phi_next = next ? next : carried;
+      frame.phi_next = next ? next : carried[k % 2];
       frame.residual = saved && program.game().keep_all
                            ? saved + storage.kept_slots * snapshot(program) + k * program.residual_elements()
                            : residual;
@@ -134,6 +146,7 @@ void adapt(const Kernels<T>& kernels, const Program& program, const StorageSched
       set_batch(frame, call.batches, t, k);
       set_step(frame, call.schedule, call.steps, t, k);
       execute(kernels, program, program.step(), frame);
+      frame.valid = frame.valid && finite(kernels, frame.phi_next, total);
       if (!frame.valid) break;
       phi = frame.phi_next;
     }
