@@ -81,10 +81,11 @@ PYMGAN_INLINE const T* row_address(const char* base, int64_t s, int64_t s3, int6
 template <class T, int kRows>
 PYMGAN_INLINE void add_rows_times_panel(Accumulators<T, kRows>& acc, const T* a, int64_t a_row, const T* b,
                                         int64_t b_row, int depth) {
-  const int64_t s = a_row * sizeof(T), s3 = 3 * s, s5 = 5 * s, s7 = 7 * s;
+  int64_t s = a_row * sizeof(T), s3 = 3 * s, s5 = 5 * s, s7 = 7 * s;
   const char* low = reinterpret_cast<const char*>(a);
   const char* high = low + 8 * s;
   auto step = [&](int p) __attribute__((always_inline)) {
+    asm("" : "+r"(low), "+r"(high), "+r"(s), "+r"(s3), "+r"(s5), "+r"(s7));
     rank_one<T, kRows>(
         acc,
         [&](auto m) __attribute__((always_inline)) {
