@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
-# Python run from the checkout's root imports this folder; the compiled extension lies beside the installed
-# copy.
+# Run from the checkout's root, Python imports this folder; the compiled extension lies in the installed copy.
 __path__ = __import__("pkgutil").extend_path(__path__, __name__)
 
+from . import metrics, tasks
 from ._version import __version__
+from .adapt import adapt
+from .contract import Data, Engine, Rng, Schedule
+from .engine import compile
+from .errors import CheckpointError, FolderInUse, Interrupted, SettingsChanged, TrainingFailed
+from .gan import GAN
+from .loop import Step
+from .meta import MAML, Joint, Meta, Reptile, Scratch
+from .run import FewShot, Run, load
+from .train import train
 
-__all__ = ["__version__"]
+__all__ = [
+    "GAN",
+    "MAML",
+    "CheckpointError",
+    "Data",
+    "Engine",
+    "FewShot",
+    "FolderInUse",
+    "Interrupted",
+    "Joint",
+    "Meta",
+    "Reptile",
+    "Rng",
+    "Run",
+    "Schedule",
+    "Scratch",
+    "SettingsChanged",
+    "Step",
+    "TrainingFailed",
+    "__version__",
+    "adapt",
+    "compile",
+    "load",
+    "metrics",
+    "tasks",
+    "train",
+]

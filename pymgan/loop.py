@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .errors import Interrupted, TrainingFailed
@@ -138,9 +136,7 @@ class Trainer:
         for learner in self.learners:
             left = self.settings.steps[learner.meta.name] - learner.step
             if left > 0:
-                with _torch_threads(self.engines[learner.meta.name]):
-                    times = [self._try_step(learner) for _ in range(2)]
-                seconds += left * min(times)
+                seconds += left * min(self._try_step(learner) for _ in range(3))
         return seconds, max(0.0, peak_memory() - before)
 
     def _try_step(self, learner: Learner) -> float:
@@ -202,8 +198,7 @@ class Trainer:
         with _Stop() as stop:
             for learner in self.learners:
                 if learner.step < self.settings.steps[learner.meta.name]:
-                    with _torch_threads(self.engines[learner.meta.name]):
-                        self._train_one(learner, stop)
+                    self._train_one(learner, stop)
                     self.save()
 
     def _train_one(self, learner: Learner, stop: _Stop) -> None:
@@ -310,16 +305,3 @@ class _Stop:
             raise KeyboardInterrupt
         self.asked = True
         say("\nstopping after this step")
-
-
-@contextlib.contextmanager
-def _torch_threads(engine: Engine) -> Iterator[None]:
-    """One torch thread beside the compiled engine: torch's own would spin on the cores that the engine uses,
-    and cut sums into other pieces on another machine."""
-    before = torch.get_num_threads()
-    if engine.name == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

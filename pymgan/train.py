@@ -22,6 +22,7 @@ from .meta import by_name as method_by_name
 from .progress import bytes_text, duration, say
 from .run import Run
 from .settings import Settings, check_counts
+from .threads import one_torch_thread
 
 if TYPE_CHECKING:
     from .tasks import TaskDistribution
@@ -129,7 +130,7 @@ def train(
         engine=own.name,
         device=str(own.device),
     )
-    with _folder(out) as folder:
+    with _folder(out) as folder, one_torch_thread(own):
         if folder is not None:
             _prepare(folder, settings, resume)
         trainer = Trainer(
