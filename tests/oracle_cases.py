@@ -1,0 +1,418 @@
+"""Cases of the battery: random games, and inputs that every engine can represent exactly.
+
+All inputs are drawn in float32, so that a float32 engine and the float64 oracle start from the same numbers. Draws in which a
+pre-activation comes close to a kink (a ReLU at 0, the hinge at 1) anywhere on the trajectory are left out: there float32 and
+float64 may rightly take different sides. So are draws that diverge; where too many do, all rates are halved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from pymgan.contract import Data, Engine, Rng, Schedule, State
+from pymgan.gan import GAN
+from pymgan.reference import ReferenceEngine
+
+DRAWS = 32
+SPARE = 16  # draws beyond those, for the ones that are left out
+NEAREST = 1e-5  # to a kink, in units of the layer's size
+LARGEST = 30.0  # gradient norm
+WIDTHS = (1, 2, 3, 17, 63)
+STORAGE = ("all", "phi", "every:2", "nested")
+Generator = np.random.Generator
+
+ACTIVATIONS: dict[str, Callable[[Generator], nn.Module]] = {
+    "leaky_relu": lambda r: nn.LeakyReLU(float(r.choice([0.2, 0.01, 0.0, -0.3, 1.5]))),
+    "relu": lambda r: nn.ReLU(),
+    "elu": lambda r: nn.ELU(float(r.choice([1.0, 0.5, 2.0]))),
+    "silu": lambda r: nn.SiLU(),
+    "softplus": lambda r: nn.Softplus(*((1.0, 20.0), (2.0, 3.0), (0.5, 20.0))[r.integers(3)]),
+    "tanh": lambda r: nn.Tanh(),
+    "sigmoid": lambda r: nn.Sigmoid(),
+    "identity": lambda r: nn.Identity(),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One game and how its inner loop runs.
+
+    Attributes:
+        real: "repeat" (one batch, stride 0 in K), "steps" (a batch for each step) or "pool" (indices into a pool).
+        masks: "" (everyone moves), "critic" (G every second step) or "random" (per task and step).
+        zero_head: players whose last Linear starts at zero: scores are exactly 0, or samples are.
+        zero_rate: the rate of the middle step is 0 for both players; its derivative is not.
+    """
+
+    name: str
+    gan: GAN
+    fakes: int = 4
+    reals: int = 4
+    steps: int = 3
+    play: str = "simultaneous"
+    momentum: float = 0.0
+    storage: str = "all"
+    real: str = "repeat"
+    masks: str = ""
+    scale: bool = False
+    zero_head: str = ""
+    zero_rate: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that the contract takes, T = DRAWS tasks, float32."""
+
+    phi: Tensor
+    state: State
+    data: Data
+    schedule: Schedule
+    rng: Rng
+    cotangents: Tensor  # [C, T, P]
+    state_cotangents: Tensor | None
+    support: list[str]
+    keep: list[str]
+    sample_cotangent: Tensor  # [T, fakes, *sample]
+
+    def to(self, dtype: torch.dtype) -> Inputs:
+        """The same numbers in another dtype."""
+
+        def move(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.to(dtype)
+
+        assert self.data.noise is not None
+        return replace(
+            self,
+            phi=self.phi.to(dtype),
+            state=State(self.state.moments.to(dtype), self.state.count),
+            data=Data(self.data.real.to(dtype), self.data.indices, self.data.noise.to(dtype)),
+            cotangents=self.cotangents.to(dtype),
+            state_cotangents=move(self.state_cotangents),
+            sample_cotangent=self.sample_cotangent.to(dtype),
+        )
+
+
+# ---- architectures ----
+
+
+def _stack(rng: Generator, names: Iterator[str], widths: list[int], biases: bool) -> list[nn.Module]:
+    """Linear layers through `widths` with an activation, now and then two, between them."""
+    layers: list[nn.Module] = []
+    for i, (inner, outer) in enumerate(zip(widths, widths[1:], strict=False)):
+        layers.append(nn.Linear(inner, outer, bias=biases and bool(rng.random() < 0.85)))
+        if i < len(widths) - 2:
+            layers.append(ACTIVATIONS[next(names)](rng))
+            if rng.random() < 0.25:  # a row of its own: no Linear for it to be fused with
+                layers.append(ACTIVATIONS[next(names)](rng))
+    return layers
+
+
+def random_gan(rng: Generator, names: Iterator[str], loss: str, smoothing: float) -> GAN:
+    """Odd widths, one to three hidden layers, sometimes images, an activation first or last, or no bias at all."""
+    latent, sample = ((int(rng.choice((1, 2, 3, 5, 17))),), (int(rng.choice((1, 2, 3, 17))),))
+    hidden = [[int(rng.choice(WIDTHS)) for _ in range(rng.integers(1, 4))] for _ in range(2)]
+    image = rng.random() < 0.4
+    if image:
+        sample = ((1, 2, 3), (3, 5), (4, 4))[rng.integers(3)]
+    size = math.prod(sample)
+    biases = bool(rng.random() < 0.8)
+    generator = _stack(rng, names, [*latent, *hidden[0], size], biases)
+    if rng.random() < 0.3:
+        latent = (1, *latent)
+        generator.insert(0, nn.Flatten())
+    if rng.random() < 0.25:
+        generator.insert(0, ACTIVATIONS[next(names)](rng))
+    if rng.random() < 0.6:
+        generator.append(nn.Tanh())
+    if image:
+        generator.append(nn.Unflatten(1, sample))
+    discriminator = _stack(rng, names, [size, *hidden[1], 1], biases)
+    if image:
+        discriminator.insert(0, nn.Flatten())
+    if rng.random() < 0.25:
+        discriminator.insert(0, ACTIVATIONS[next(names)](rng))
+    if rng.random() < 0.3:
+        discriminator.append(ACTIVATIONS[next(names)](rng))
+    return GAN(nn.Sequential(*generator), nn.Sequential(*discriminator), latent, loss=loss, label_smoothing=smoothing)
+
+
+def _names(start: int) -> Iterator[str]:
+    """All activations in turn, so that none is left to chance."""
+    known = list(ACTIVATIONS)
+    while True:
+        yield known[start % len(known)]
+        start += 1
+
+
+LOSSES = (
+    ("nonsaturating", 0.0),
+    ("nonsaturating", 0.1),
+    ("hinge", 0.0),
+    ("least_squares", 0.0),
+    ("least_squares", 0.2),
+    ("wasserstein", 0.0),
+)
+
+
+@cache
+def cases(seed: int = 0) -> tuple[Case, ...]:
+    """Every loss, play and optimiser on a random architecture, then games chosen by hand. Another seed draws other games."""
+    found = []
+    for i in range(24):
+        loss, smoothing = LOSSES[i % 6]
+        rng = np.random.default_rng([seed, i])
+        play, momentum = (("simultaneous", "alternating")[i // 6 % 2], (0.0, 0.9)[i // 12])
+        fakes, reals = (int(rng.choice((1, 2, 5, 8))) for _ in range(2))
+        found.append(
+            Case(
+                f"random-{i:02d}-{loss}{'-smooth' if smoothing else ''}",
+                random_gan(rng, _names(3 * i + seed), loss, smoothing),
+                fakes=fakes,
+                reals=reals,
+                steps=(3, 1, 3, 10, 3)[i % 5],
+                play=play,
+                momentum=momentum,
+                storage=STORAGE[i % 4 if i % 3 else 0],
+                real=("repeat", "steps", "pool")[i % 3],
+                masks=("", "", "critic", "random")[int(rng.integers(4))],
+                scale=bool(rng.random() < 0.5),
+                zero_rate=bool(rng.random() < 0.2),
+                seed=1000 * seed + i,
+            )
+        )
+    return (*found, *_chosen(seed))
+
+
+def _mlp(*widths: int, between: Callable[[], nn.Module] = lambda: nn.LeakyReLU(0.2), last: nn.Module | None = None) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inner, outer in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(inner, outer), between()]
+    layers.pop()
+    return nn.Sequential(*layers, *([last] if last is not None else []))
+
+
+def _chosen(seed: int) -> Iterator[Case]:
+    smooth = {"between": nn.SiLU}
+    plain = GAN(_mlp(3, 17, 4, last=nn.Tanh()), _mlp(4, 17, 1), (3,))
+    yield Case("batch-1", plain, fakes=1, reals=1, seed=seed)
+    yield Case("ten-steps", plain, steps=10, play="alternating", storage="nested", seed=seed)
+    for play in ("simultaneous", "alternating"):
+        for momentum in (0.0, 0.5):
+            for masks in ("critic", "random"):
+                name = f"masks-{masks}-{play}{'-momentum' if momentum else ''}"
+                yield Case(name, plain, steps=4, play=play, momentum=momentum, masks=masks, storage="phi", seed=seed)
+    for loss in ("nonsaturating", "hinge", "least_squares", "wasserstein"):
+        game = GAN(_mlp(3, 17, 4, last=nn.Tanh(), **smooth), _mlp(4, 17, 1, **smooth), (3,), loss=loss)
+        for head in ("D", "GD"):
+            play = "alternating" if head == "GD" else "simultaneous"
+            yield Case(f"zero-head-{head}-{loss}", game, play=play, zero_head=head, seed=seed)
+    for name in ACTIVATIONS:
+        rng = np.random.default_rng([seed, 77])
+
+        def again(name: str = name, rng: Generator = rng) -> nn.Module:
+            return ACTIVATIONS[name](rng)
+
+        # each activation inside, alone in a row, and last of both players
+        generator = nn.Sequential(nn.Linear(2, 5), again(), again(), nn.Linear(5, 3), again())
+        discriminator = nn.Sequential(again(), nn.Linear(3, 6), again(), nn.Linear(6, 1), again())
+        yield Case(f"everywhere-{name}", GAN(generator, discriminator, (2,)), scale=True, seed=seed)
+    no_bias = GAN(
+        nn.Sequential(nn.Linear(2, 17, bias=False), nn.Tanh(), nn.Linear(17, 2, bias=False)),
+        nn.Sequential(nn.Linear(2, 17, bias=False), nn.Softplus(), nn.Linear(17, 1, bias=False)),
+        (2,),
+        loss="least_squares",
+    )
+    yield Case("no-bias", no_bias, fakes=3, reals=7, scale=True, seed=seed)
+    narrow = GAN(_mlp(1, 1, 1, 1, **smooth), _mlp(1, 1, 1, **smooth), (1,))
+    yield Case("width-1", narrow, fakes=1, reals=2, steps=3, momentum=0.5, play="alternating", seed=seed)
+    linear = GAN(nn.Sequential(nn.Linear(3, 2)), nn.Sequential(nn.Linear(2, 1)), (3,), loss="least_squares")
+    yield Case("linear", linear, seed=seed)
+    wide = GAN(_mlp(17, 63, 63, 63, last=nn.Tanh()), _mlp(63, 63, 63, 1), (17,))
+    yield Case("wide", wide, fakes=17, reals=16, steps=3, seed=seed)
+    yield Case("zero-rate", plain, steps=3, zero_rate=True, scale=True, seed=seed)
+
+
+# ---- inputs ----
+
+
+def leaves(module: nn.Module) -> Iterator[nn.Module]:
+    """Layers in order, containers left out."""
+    children = list(module.children())
+    if not children:
+        yield module
+    for child in children:
+        yield from leaves(child)
+
+
+def parameters(rng: Generator, gan: GAN, tasks: int, zero_head: str = "", gain: float = 1.2) -> Tensor:
+    """Parameters [T, P] float32 of unit-variance networks, other ones for every task."""
+    parts = []
+    for player, network in (("G", gan.generator), ("D", gan.discriminator)):
+        linear = [layer for layer in leaves(network) if isinstance(layer, nn.Linear)]
+        for layer in linear:
+            zero = player in zero_head and layer is linear[-1]
+            weight = rng.normal(0, gain / math.sqrt(layer.in_features), (tasks, layer.weight.numel()))
+            parts.append(0 * weight if zero else weight)
+            if layer.bias is not None:
+                bias = rng.normal(0, 0.3, (tasks, layer.bias.numel()))
+                parts.append(0 * bias if zero else bias)
+    return torch.from_numpy(np.concatenate(parts, axis=1)).float()
+
+
+def reference(case: Case, dtype: torch.dtype = torch.float64) -> ReferenceEngine:
+    """The oracle of a case, or with float32 torch's own."""
+    return ReferenceEngine(
+        case.gan, fakes=case.fakes, reals=case.reals, play=case.play, momentum=case.momentum, dtype=dtype
+    )
+
+
+def draw(case: Case, draws: int = DRAWS) -> Inputs:
+    """Fresh inputs of a case; the same ones for the same case."""
+    engine = reference(case)
+    for attempt in range(6):
+        rng = np.random.default_rng([case.seed, *case.name.encode()])
+        inputs = _draw(case, engine, rng, draws + SPARE, 2.0**-attempt)
+        good = torch.nonzero(margin(case, engine, inputs) > NEAREST).flatten()
+        if len(good) >= draws:
+            return _take(inputs, good[:draws])
+    raise AssertionError(f"{case.name}: only {len(good)} of {draws + SPARE} draws are well posed")
+
+
+def _draw(case: Case, engine: ReferenceEngine, rng: Generator, T: int, slower: float) -> Inputs:
+    K, P = case.steps, engine.parameters
+
+    def normal(*shape: int) -> Tensor:
+        return torch.from_numpy(rng.standard_normal(shape)).float()
+
+    indices = None
+    if case.real == "pool":
+        real = normal(23, *engine.sample)
+        indices = torch.from_numpy(rng.integers(0, 23, (T, K, case.reals)).astype(np.int32))
+    elif case.real == "steps":
+        real = normal(T, K, case.reals, *engine.sample)
+    else:
+        real = normal(T, 1, case.reals, *engine.sample).expand(T, K, case.reals, *engine.sample)
+    rate = torch.from_numpy(rng.uniform(0.02, 0.3, (T, K, 2))).float() * ((1 - case.momentum) * slower)
+    if case.zero_rate:
+        rate[:, K // 2] = 0
+    active = None
+    if case.masks == "critic":
+        active = torch.ones(K, 2, dtype=torch.bool)
+        active[::2, 0] = False
+    elif case.masks == "random":
+        active = torch.from_numpy(rng.random((T, K, 2)) < 0.6)
+    width = P if case.momentum else 0
+    cotangents = normal(4, T, P)
+    return Inputs(
+        phi=parameters(rng, case.gan, T, case.zero_head),
+        state=State(0.1 * normal(T, width), torch.from_numpy(rng.integers(0, 9, T))),
+        data=Data(real, indices, normal(T, K, case.fakes, *engine.latent)),
+        schedule=Schedule(
+            rate, active, torch.from_numpy(rng.uniform(0.5, 1.5, P)).float() if case.scale else None
+        ),
+        rng=Rng(int(rng.integers(2**62)), torch.arange(T)),
+        cotangents=cotangents,
+        state_cotangents=normal(4, T, P) if case.momentum else None,
+        support=["GD", "G", "GD", "D"],
+        keep=["GD", "GD", "G", "D"],
+        sample_cotangent=normal(T, case.fakes, *engine.sample),
+    )
+
+
+def _take(inputs: Inputs, tasks: Tensor) -> Inputs:
+    data, schedule = inputs.data, inputs.schedule
+    per_task = schedule.active is not None and schedule.active.ndim == 3
+    assert data.noise is not None
+    picked = (data.real, data.indices[tasks]) if data.indices is not None else (data.real[tasks], None)
+    if data.indices is None and data.real.stride(1) == 0:  # indexing made a copy: a stride of 0 again
+        picked = (data.real[tasks][:, :1].expand(-1, *data.real.shape[1:]), None)
+    return replace(
+        inputs,
+        phi=inputs.phi[tasks],
+        state=State(inputs.state.moments[tasks], inputs.state.count[tasks]),
+        data=Data(*picked, data.noise[tasks]),
+        schedule=Schedule(
+            schedule.rate[tasks], schedule.active[tasks] if per_task else schedule.active, schedule.scale
+        ),
+        rng=Rng(inputs.rng.seed, inputs.rng.tasks[tasks]),
+        cotangents=inputs.cotangents[:, tasks],
+        state_cotangents=None if inputs.state_cotangents is None else inputs.state_cotangents[:, tasks],
+        sample_cotangent=inputs.sample_cotangent[tasks],
+    )
+
+
+def draw_far(case: Case, draws: int) -> Inputs:
+    """Inputs for finite differences: the draws that stay farthest from every kink."""
+    engine = reference(case)
+    inputs = _draw(case, engine, np.random.default_rng([case.seed, 1, *case.name.encode()]), 16 * draws, 0.5)
+    return _take(inputs, margin(case, engine, inputs).argsort(descending=True, stable=True)[:draws])
+
+
+def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
+    """[T], how close each task's trajectory comes to a point where a derivative jumps, in units of that layer's size.
+
+    Exact hits do not count: both sides take the same branch there. -1 for a trajectory that diverges.
+    """
+    x = inputs.to(torch.float64)
+    assert x.data.noise is not None
+    T, K = len(x.phi), case.steps
+    nearest = torch.full((T,), math.inf, dtype=torch.float64)
+    phi, state, split = x.phi, x.state, engine.generator_parameters
+    calm = torch.ones(T, dtype=torch.bool)
+
+    def look(theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> list[Tensor]:
+        seen: list[Tensor] = []
+        fake = _watch(case.gan.generator, theta_g, z, seen)
+        score = _watch(case.gan.discriminator, theta_d, torch.cat((fake, real)), seen).reshape(-1)
+        if case.gan.loss == "hinge":
+            seen += [score[: case.fakes] + 1, score[case.fakes :] - 1]
+        return [a.flatten() for a in seen]
+
+    for k in range(K):
+        at = slice(k, k + 1)
+        one = Data(
+            x.data.real if x.data.indices is not None else x.data.real[:, at],
+            None if x.data.indices is None else x.data.indices[:, at],
+            x.data.noise[:, at],
+        )
+        active = x.schedule.active
+        schedule = Schedule(x.schedule.rate[:, at], None if active is None else active[..., at, :], x.schedule.scale)
+        after = engine.adapt(phi, one, schedule, x.rng, state=state)
+        real = one.real[:, 0] if one.indices is None else one.real[one.indices[:, 0].long()]
+        for d in (phi[:, split:], after.phi[:, split:]):
+            for a in vmap(look)(phi[:, :split], d, x.data.noise[:, k], real):
+                size = a.abs().where(a != 0, math.inf) / a.square().mean().sqrt().clamp(min=1e-30)
+                nearest = torch.minimum(nearest, size.min(dim=1).values)
+        calm &= after.trace.valid & ((after.trace.norm_g < LARGEST) & (after.trace.norm_d < LARGEST))[:, 0]
+        phi, state = after.phi, after.state
+    return nearest.where(calm, -1.0)
+
+
+def _watch(network: nn.Sequential, theta: Tensor, x: Tensor, seen: list[Tensor]) -> Tensor:
+    """The network's output; pre-activations go to `seen`, measured from their layer's kink."""
+    at = 0
+    for layer in leaves(network):
+        if isinstance(layer, (nn.ReLU, nn.LeakyReLU, nn.ELU)):
+            seen.append(x)
+        elif isinstance(layer, nn.Softplus):
+            seen.append(x - layer.threshold / layer.beta)
+        named = {}
+        for name, parameter in layer.named_parameters():
+            named[name] = theta[at : at + parameter.numel()].view(parameter.shape)
+            at += parameter.numel()
+        x = functional_call(layer, named, (x,))
+    return x
+
+
+def make_reference(dtype: torch.dtype) -> Callable[[Case], Engine]:
+    """The reference engine as the battery wants engines: made from a case."""
+    return lambda case: reference(case, dtype)

@@ -1,0 +1,253 @@
+"""The battery's own power: engines that are wrong in ways that have happened must fail it, and a right one must not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pymgan.contract import Adapted, Data, Pulled, Rng, Saved, Schedule, State
+from pymgan.gan import GAN
+from pymgan.reference import ReferenceEngine, _Scores, discriminator_loss
+from tests.battery import Row, compare, error_of, measure
+from tests.oracle_cases import Case, cases, draw, make_reference, reference
+
+F32 = torch.float32
+BY_NAME = {case.name: case for case in cases()}
+
+
+def find(**wanted: Any) -> Case:
+    """The first random case with these attributes; callables are predicates."""
+    for case in cases():
+        if all(want(getattr(case, k)) if callable(want) else getattr(case, k) == want for k, want in wanted.items()):
+            return case
+    raise AssertionError(f"no case with {wanted}")
+
+
+def failures(engine: type[ReferenceEngine], case: Case) -> list[Row]:
+    def make(case: Case) -> ReferenceEngine:
+        return engine(
+            case.gan, fakes=case.fakes, reals=case.reals, play=case.play, momentum=case.momentum, dtype=F32
+        )
+
+    return [row for row in compare(make, case) if not row.ok]
+
+
+class DetachedFake(ReferenceEngine):
+    """``G(z).detach()`` in L_D: the gradient is right, its derivative with respect to G is lost."""
+
+    def _loss_d(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> tuple[Tensor, _Scores]:
+        return super()._loss_d(theta_g.detach(), theta_d, z, real)
+
+
+class WrongPoint(ReferenceEngine):
+    """Alternating play pulled back as if G had moved at (G_k, D_k) and D's step did not depend on it."""
+
+    def _loss_g(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> Tensor:
+        return super()._loss_g(theta_g, theta_d.detach(), z, real)
+
+
+class FirstOrder(ReferenceEngine):
+    """Second-order terms left out."""
+
+    def pullback(self, saved: Saved, cotangents: Tensor, **options: Any) -> Pulled:
+        keep = options.get("keep") or "GD"
+        halves = [self._half(v, half) for v, half in zip(torch.nan_to_num(cotangents), keep, strict=False)]
+        v0 = torch.stack(halves) if cotangents.ndim == 3 else cotangents
+        return replace(super().pullback(saved, cotangents, **options), v0=v0)
+
+
+class NoSmoothing(ReferenceEngine):
+    """Label smoothing forgotten on the real samples."""
+
+    def _loss_d(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> tuple[Tensor, _Scores]:
+        scores = self._scores(theta_g, theta_d, z, real)
+        return discriminator_loss(self.gan.loss, 0.0, *scores), scores
+
+
+class OneMean(ReferenceEngine):
+    """One mean over fakes and reals together in L_D."""
+
+    def _loss_d(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> tuple[Tensor, _Scores]:
+        loss, scores = super()._loss_d(theta_g, theta_d, z, real)
+        return loss * (2 * len(z) / (len(z) + len(real))), scores
+
+
+class ForgottenMoments(ReferenceEngine):
+    """The moments' cotangent is dropped."""
+
+    def pullback(self, saved: Saved, cotangents: Tensor, **options: Any) -> Pulled:
+        return super().pullback(saved, cotangents, **{**options, "state_cotangents": None})
+
+
+class Dampened(ReferenceEngine):
+    """m' = mu m + (1 - mu) F."""
+
+    def adapt(self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, **options: Any) -> Adapted:
+        slower = Schedule(schedule.rate * (1 - self.momentum), schedule.active, schedule.scale)
+        return super().adapt(phi, data, slower, rng, **options)
+
+
+class SwappedMasks(ReferenceEngine):
+    """Each player reads the other's mask."""
+
+    def adapt(self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, **options: Any) -> Adapted:
+        active = None if schedule.active is None else schedule.active.flip(-1)
+        return super().adapt(phi, data, Schedule(schedule.rate, active, schedule.scale), rng, **options)
+
+
+class FirstBatch(ReferenceEngine):
+    """Every step sees the first step's batch."""
+
+    def _real(self, data: Data, at: tuple[slice | int, ...]) -> Tensor:
+        return super()._real(data, (slice(None), 0) if len(at) == 2 else at)
+
+
+class DividedByRate(ReferenceEngine):
+    """F = (phi_k - phi_{k+1}) / rate: no derivative where the rate is 0."""
+
+    def adapt(self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, **options: Any) -> Adapted:
+        self._zero = schedule.rate == 0
+        return super().adapt(phi, data, schedule, rng, **options)
+
+    def pullback(self, saved: Saved, cotangents: Tensor, **options: Any) -> Pulled:
+        pulled = super().pullback(saved, cotangents, **options)
+        d_rate = None if pulled.d_rate is None else pulled.d_rate.where(~self._zero, 0.0)
+        return replace(pulled, d_rate=d_rate)
+
+
+class OneBadTask(ReferenceEngine):
+    """One draw of 32 is off by 1e-4."""
+
+    def pullback(self, saved: Saved, cotangents: Tensor, **options: Any) -> Pulled:
+        pulled = super().pullback(saved, cotangents, **options)
+        factor = torch.ones(saved.tasks, 1, dtype=self.dtype)
+        factor[5] += 1e-4
+        return replace(pulled, v0=pulled.v0 * factor)
+
+
+class Coarse(ReferenceEngine):
+    """As if exp, or a product's inputs, had three bits fewer than float32."""
+
+    def pullback(self, saved: Saved, cotangents: Tensor, **options: Any) -> Pulled:
+        pulled = super().pullback(saved, cotangents, **options)
+        noise = torch.randn(pulled.v0.shape, generator=torch.Generator().manual_seed(0), dtype=self.dtype)
+        return replace(pulled, v0=pulled.v0 * (1 + 8 * torch.finfo(F32).eps * noise))
+
+
+class FlatSiLU(nn.Module):
+    """SiLU whose f'' is lost: the tangent of f' is not followed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        at = x.detach()
+        s = at.sigmoid()
+        return at * s + s * (1 + at * (1 - s)) * (x - at)
+
+
+WRONG: list[tuple[type[ReferenceEngine], Callable[[], Case], str]] = [
+    (DetachedFake, lambda: BY_NAME["wide"], "v0"),
+    (DetachedFake, lambda: find(play="alternating", momentum=0.0), "v0"),
+    (WrongPoint, lambda: BY_NAME["ten-steps"], "v0"),
+    (WrongPoint, lambda: find(play="alternating", steps=3, momentum=0.9), "v0"),
+    (FirstOrder, lambda: BY_NAME["batch-1"], "v0"),
+    (NoSmoothing, lambda: find(name=lambda n: n.endswith("nonsaturating-smooth")), "gradient.D"),
+    (NoSmoothing, lambda: find(name=lambda n: n.endswith("least_squares-smooth")), "gradient.D"),
+    (OneMean, lambda: find(fakes=1, reals=lambda n: n > 1), "gradient.D"),
+    (ForgottenMoments, lambda: find(momentum=0.9), "v0"),
+    (Dampened, lambda: find(momentum=0.9), "phi"),
+    (SwappedMasks, lambda: BY_NAME["masks-critic-simultaneous"], "phi"),
+    (FirstBatch, lambda: find(real="steps", steps=3), "phi"),
+    (FirstBatch, lambda: find(real="pool", steps=3), "phi"),
+    (DividedByRate, lambda: BY_NAME["zero-rate"], "d_rate"),
+    (OneBadTask, lambda: BY_NAME["batch-1"], "v0"),
+    (Coarse, lambda: BY_NAME["batch-1"], "v0"),
+]
+
+
+@pytest.mark.parametrize(("engine", "case", "quantity"), WRONG, ids=lambda x: getattr(x, "__name__", ""))
+def test_wrong_engines_fail(engine: type[ReferenceEngine], case: Callable[[], Case], quantity: str) -> None:
+    failed = failures(engine, case())
+    assert any(row.quantity.startswith(quantity) for row in failed), f"{engine.__name__} passed: {failed}"
+
+
+def test_lost_curvature_fails() -> None:
+    rng_case = Case("curvature", GAN(*_silu(nn.SiLU), (3,)))
+    flat = GAN(*_silu(FlatSiLU), (3,))
+
+    def make(case: Case) -> ReferenceEngine:
+        return ReferenceEngine(flat, fakes=case.fakes, reals=case.reals, dtype=F32)
+
+    failed = {row.quantity for row in compare(make, rng_case) if not row.ok}
+    assert any(name.startswith("v0") for name in failed)
+    assert not any(name.startswith(("gradient", "phi", "trace")) for name in failed)
+
+
+def _silu(activation: type[nn.Module]) -> tuple[nn.Sequential, nn.Sequential]:
+    return (
+        nn.Sequential(nn.Linear(3, 5), activation(), nn.Linear(5, 2)),
+        nn.Sequential(nn.Linear(2, 5), activation(), nn.Linear(5, 1)),
+    )
+
+
+@pytest.mark.parametrize("name", ["wide", "random-09-least_squares", "everywhere-softplus"])
+def test_another_order_of_summation_passes(name: str) -> None:
+    """Float32 with the batch in another order is as good as torch's own: the bound is not too tight."""
+    case = BY_NAME[name]
+
+    class Reversed(ReferenceEngine):
+        def _scores(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> _Scores:
+            scores = super()._scores(theta_g, theta_d, z.flip(0), real.flip(0))
+            return _Scores(scores.fake, scores.real)
+
+    assert not failures(Reversed, case)
+
+
+def test_float64_passes_its_own_bound() -> None:
+    assert all(row.ok for row in compare(make_reference(torch.float64), BY_NAME["batch-1"]))
+
+
+def test_errors_are_measured_as_said() -> None:
+    exact = torch.full((4, 5), 2.0)
+    assert error_of(exact + 0.2, exact) == pytest.approx(0.1)
+    assert error_of(exact, exact) == 0
+    assert error_of(torch.full_like(exact, 0.3), torch.zeros_like(exact)) == pytest.approx(0.3)
+    assert error_of(exact.where(exact < 0, float("nan")), exact) == float("inf")
+    assert error_of(exact.where(exact < 0, float("inf")), exact) == float("inf")
+    with pytest.raises(AssertionError, match="shape"):
+        error_of(exact[:1], exact)
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_no_quantity_is_mostly_zero(case: Case) -> None:
+    """A comparison of zeros proves nothing: most quantities of most cases must be alive, and every draw different."""
+    inputs = draw(case, 4)
+    found = measure(reference(case), case, inputs)
+    alive = [name for name, value in found.items() if value.count_nonzero() > value.numel() // 4]
+    # with scores of exactly zero, and in a dead or linear network, some second-order terms are zero by right
+    assert len(alive) > 0.5 * len(found), sorted(set(found) - set(alive))
+    assert not torch.equal(inputs.phi[0], inputs.phi[1])
+
+
+def test_every_activation_loss_and_mode_occurs() -> None:
+    layers = {type(layer) for case in cases() for network in (case.gan.generator, case.gan.discriminator) for layer in network}
+    wanted = {nn.Linear, nn.LeakyReLU, nn.ReLU, nn.ELU, nn.SiLU, nn.Softplus, nn.Tanh, nn.Sigmoid, nn.Identity, nn.Flatten}
+    assert wanted | {nn.Unflatten} <= layers
+    assert {case.gan.loss for case in cases()} == {"nonsaturating", "hinge", "least_squares", "wasserstein"}
+    every = {(case.gan.loss, case.play, case.momentum > 0) for case in cases()}
+    assert len(every) == 16
+    assert {case.steps for case in cases()} >= {1, 3, 10}
+    assert {case.storage for case in cases()} == {"all", "phi", "every:2", "nested"}
+    assert {case.real for case in cases()} == {"repeat", "steps", "pool"}
+    widths = {layer.out_features for case in cases() for layer in case.gan.generator if isinstance(layer, nn.Linear)}
+    assert widths >= {1, 2, 3, 17, 63}
+
+
+def test_state_is_part_of_the_draws() -> None:
+    x = draw(find(momentum=0.9), 4)
+    assert isinstance(x.state, State)
+    assert x.state.moments.any()
+    assert x.state_cotangents is not None
