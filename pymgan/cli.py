@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)  # what pymgan has to say to the person who typed the command
         warnings.showwarning = _show_warning
         try:
             options.command(options)

@@ -109,7 +109,8 @@ def test_adapt_and_sample(run_folder: Path, tmp_path: Path, capsys: pytest.Captu
     expected = pymgan.FewShot.load(weights).sample(5, seed=0)
     assert torch.equal(torch.from_numpy(array), expected)
     assert cli.main(["sample", "--run", str(run_folder), "--out", str(tmp_path / "b.png")]) == 0
-    assert Image.open(tmp_path / "b.png").size[0] > 100
+    with Image.open(tmp_path / "b.png") as picture:
+        assert picture.size[0] > 100
 
 
 def test_default_place_of_adapted_weights(run_folder: Path, tmp_path: Path) -> None:
