@@ -98,6 +98,8 @@ def to_samples(value: Any, what: str = "array") -> Tensor:
 
 def _to_tensor(value: Any, what: str) -> Tensor:
     tensor = value.detach() if isinstance(value, Tensor) else _imported(value, what)
+    if tensor.device.type == "meta":
+        raise ValueError(f"expected {what} to hold values, got a tensor on the device 'meta'")
     if tensor.dtype.is_complex or tensor.is_quantized or tensor.layout != torch.strided:
         raise TypeError(
             f"expected {what} to hold real numbers in a dense layout, got {tensor.dtype}, {tensor.layout}"

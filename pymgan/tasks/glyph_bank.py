@@ -20,9 +20,9 @@ __all__ = ["GlyphBank", "load_bank"]
 # the edge.
 EM, BOX = 0.8, 0.76
 # The bank has 2 pixels for one of the samples: averaging over half a pixel and then interpolating linearly
-# between those is close to the mean over a pixel's area. Drawing happens at 8 pixels for one, where hinting
-# moves nothing that would be seen.
-DENSITY, FINE = 2, 8
+# between those is close to the mean over a pixel's area.
+DENSITY = 2
+DRAWN = 128  # pixels that the canvas has at least, so that hinting moves nothing that would be seen
 _VERSION = "glyph-bank/1"
 
 
@@ -61,7 +61,7 @@ def _key(size: int) -> str:
     from PIL import features
 
     versions = (matplotlib.__version__, PIL.__version__, str(features.version("freetype2")))
-    return digest(_VERSION, *versions, ALPHABET, repr(FACES), repr((size, EM, BOX, DENSITY, FINE)))
+    return digest(_VERSION, *versions, ALPHABET, repr(FACES), repr((size, EM, BOX, DENSITY, DRAWN)))
 
 
 def _draw_all(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,15 +88,17 @@ def _draw_all(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _draw(face: Face, character: str, size: int) -> np.ndarray:
     """One character, centred, uint8 [DENSITY size, DENSITY size]."""
-    canvas, box = FINE * size, int(BOX * FINE * size)
+    block = max(2, DRAWN // (DENSITY * size))  # drawn pixels along one of the bank's
+    side = DENSITY * size
+    canvas = block * side
+    box = int(BOX * canvas)
     pixels_per_em = round(EM * canvas)
     image = face.draw(character, pixels_per_em)
     while max(image.shape) > box:
         pixels_per_em = min(int(pixels_per_em * box / max(image.shape)), pixels_per_em - 1)
         image = face.draw(character, pixels_per_em)
     full = np.zeros((canvas, canvas), dtype=np.float32)
-    top, left = ((canvas - side) // 2 for side in image.shape)
+    top, left = ((canvas - length) // 2 for length in image.shape)
     full[top : top + image.shape[0], left : left + image.shape[1]] = image
-    block = FINE // DENSITY
-    coarse = full.reshape(canvas // block, block, canvas // block, block).mean((1, 3))
+    coarse = full.reshape(side, block, side, block).mean((1, 3))
     return np.asarray(np.rint(coarse), dtype=np.uint8)
