@@ -49,6 +49,13 @@ void set_step(Frame<T>& frame, const InnerSchedule<T>& s, int steps, int64_t tas
 }
 
 template <class T>
+void clear_other_half(const Layout& layout, uint8_t support, T* packed) {
+  for (Player p : kPlayers)
+    if (!(support & (p == Player::generator ? kGenerator : kDiscriminator)))
+      std::fill_n(packed + layout.start[index(p)], layout.size[index(p)], T{0});
+}
+
+template <class T>
 bool finite(const Kernels<T>& kernels, const T* values, int64_t n) {
   double norm2 = 0;
   Update<T> u;
@@ -195,14 +202,15 @@ void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule
     for (int c = 0; c < cotangents; ++c) {
       T* v = frame.cotangent + c * total;
       pack(kernels, layout, row(call.v, c), v);
-      for (Player p : kPlayers)
-        if (!(call.halves[c].support & (p == Player::generator ? kGenerator : kDiscriminator)))
-          std::fill_n(v + layout.start[index(p)], layout.size[index(p)], T{0});
+      clear_other_half(layout, call.halves[c].support, v);
       if (!moment) continue;
-      if (call.v_moment)
-        pack(kernels, layout, row(call.v_moment, c), frame.v_moment + c * total);
-      else
-        std::fill_n(frame.v_moment + c * total, total, T{0});
+      T* v_moment = frame.v_moment + c * total;
+      if (call.v_moment) {
+        pack(kernels, layout, row(call.v_moment, c), v_moment);
+        clear_other_half(layout, call.halves[c].support, v_moment);
+      } else {
+        std::fill_n(v_moment, total, T{0});
+      }
     }
     for (const Action& action : storage.pullback) {
       if (!call.valid[t]) break;
