@@ -93,6 +93,12 @@ PYMGAN_INLINE void add_rows_times_panel(Accumulators<T, kRows>& acc, const T* a,
           return row_address<r, T>(r < 8 ? low : high, s, s3, s5, s7) + p;
         },
         b + p * b_row);
+    // Left alone, GCC mixes several p and spills what no longer fits.
+    unroll<kRows>([&](auto m) __attribute__((always_inline)) {
+      unroll<kVectors<T>>([&](auto v) __attribute__((always_inline)) {
+        asm("" : PYMGAN_IN_REGISTER(acc[decltype(m)::value][decltype(v)::value].v));
+      });
+    });
   };
   int left = depth;
   for (; left >= 4; left -= 4) {
@@ -113,152 +119,142 @@ PYMGAN_INLINE void add_rows_times_panel(Accumulators<T, kRows>& acc, const T* a,
   }
 }
 
-// The two terms of a tile with their pointers at its first row and its panel.
-template <class T>
-struct TileTerms {
-  Term<T> term[2];
-  int count = 0;
-  void add(const Term<T>& t) {
-    if (t.a) term[count++] = t;
-  }
+// Where a tile starts: its first row and its panel of columns.
+struct At {
+  int row, panel;
 };
 
-// out = init + sum of the terms; init null: 0, init_row 0: the same row (a bias) for all.
+// out = init + sum of the terms (null: absent). init null: 0; init_row 0: the same row (a bias) for all.
 template <class T, int kRows>
-void panel_tile(const TileTerms<T>& terms, const T* init, int64_t init_row, T* out, int64_t out_row) {
+void panel_tile(const Term<T>* first, const Term<T>* second, At at, const T* init, int64_t init_row, T* out,
+                int64_t out_row) {
   Accumulators<T, kRows> acc;
   load_tile<T, kRows>(acc, init, init_row);
-  for (int i = 0; i < terms.count; ++i) {
-    const Term<T>& t = terms.term[i];
-    add_rows_times_panel<T, kRows>(acc, t.a, t.a_row, t.b, t.b_row, t.depth);
-  }
+  for (const Term<T>* t = first; t; t = second, second = nullptr)
+    add_rows_times_panel<T, kRows>(acc, t->a + at.row * t->a_row, t->a_row, t->b + at.panel * t->b_panel, t->b_row,
+                                   t->depth);
   store_tile<T, kRows>(acc, out, out_row);
 }
 
+template <class T>
+using PanelTile = void (*)(const Term<T>*, const Term<T>*, At, const T*, int64_t, T*, int64_t);
+
 template <class T, int... i>
-PYMGAN_INLINE void call_panel_tile(Indices<i...>, int rows, const TileTerms<T>& terms, const T* init, int64_t init_row,
-                                   T* out, int64_t out_row) {
-  using Tile = void (*)(const TileTerms<T>&, const T*, int64_t, T*, int64_t);
-  static constexpr Tile kTiles[] = {&panel_tile<T, i + 1>...};
-  kTiles[rows - 1](terms, init, init_row, out, out_row);
+PYMGAN_INLINE PanelTile<T> panel_tile_of(int rows, Indices<i...>) {
+  static constexpr PanelTile<T> kTiles[] = {&panel_tile<T, i + 1>...};
+  return kTiles[rows - 1];
 }
 
-// Few outputs: vectors run along p and are summed at the end; kTogether rows hide the latency.
-template <class T, int kColumns, int kTogether>
-PYMGAN_INLINE void dots(const Term<T>& t, const T* init, int64_t init_row, T* out, int64_t out_row) {
-  constexpr int kWidth = Vec<T>::kWidth;
-  Vec<T> acc[kTogether][kColumns];
-  for (auto& row : acc)
-    for (auto& x : row) x = Vec<T>(0.0);
-  for (int p = 0; p < t.depth; p += kLanes) {
-    const T* b = t.b + (p / kLanes) * t.b_panel;
-    for (int v = 0; v < kVectors<T>; ++v) {
-      Vec<T> column[kColumns];
-      for (int n = 0; n < kColumns; ++n) column[n] = Vec<T>::load(b + n * t.b_row + v * kWidth);
-      for (int m = 0; m < kTogether; ++m) {
-        const Vec<T> x = Vec<T>::load(t.a + m * t.a_row + p + v * kWidth);
-        for (int n = 0; n < kColumns; ++n) acc[m][n] = fma(x, column[n], acc[m][n]);
+// Few outputs: vectors run along p and are summed at the end, four rows at a time.
+template <class T, int kColumns>
+void dots_tile(const Term<T>& t, int first_row, int rows, const T* init, int64_t init_row, T* out, int64_t out_row) {
+  constexpr int kTogether = 4, kWidth = Vec<T>::kWidth;
+  for (int m = 0; m < rows; m += kTogether) {
+    const T* a[kTogether];  // the last rows again where four are too many
+    for (int r = 0; r < kTogether; ++r) a[r] = t.a + (first_row + (m + r < rows ? m + r : rows - 1)) * t.a_row;
+    Vec<T> acc[kColumns][kTogether];
+    for (auto& column : acc)
+      for (auto& x : column) x = Vec<T>(0.0);
+    for (int p = 0; p < t.depth; p += kLanes) {
+      const T* b = t.b + (p / kLanes) * t.b_panel;
+      for (int v = 0; v < kLanes; v += kWidth) {
+        Vec<T> x[kTogether];
+        for (int r = 0; r < kTogether; ++r) x[r] = Vec<T>::load(a[r] + p + v);
+        for (int n = 0; n < kColumns; ++n) {
+          const Vec<T> weight = Vec<T>::load(b + n * t.b_row + v);
+          for (int r = 0; r < kTogether; ++r) acc[n][r] = fma(x[r], weight, acc[n][r]);
+        }
       }
     }
-  }
-  for (int m = 0; m < kTogether; ++m) {
-    alignas(64) T row[kLanes] = {};
-    for (int n = 0; n < kColumns; ++n) row[n] = sum(acc[m][n]);
-    for (int n = 0; n < kLanes; n += kWidth) {
-      Vec<T> x = Vec<T>::load(row + n);
-      if (init) x = x + Vec<T>::load(init + m * init_row + n);
-      x.store(out + m * out_row + n);
+    T sums[kColumns][kTogether];
+    for (int n = 0; n < kColumns; ++n) sum_four(acc[n], sums[n]);
+    for (int r = 0; r < kTogether && m + r < rows; ++r) {
+      T* row = out + (m + r) * out_row;
+      const T* start = init ? init + (m + r) * init_row : nullptr;
+      T columns[kColumns];
+      for (int n = 0; n < kColumns; ++n) columns[n] = (start ? start[n] : T{0}) + sums[n][r];
+      for (int n = 0; n < kLanes; n += kWidth) (start ? Vec<T>::load(start + n) : Vec<T>(0.0)).store(row + n);
+      for (int n = 0; n < kColumns; ++n) row[n] = columns[n];
     }
   }
 }
 
-template <class T, int kColumns>
-void dots_tile(Term<T> t, int rows, const T* init, int64_t init_row, T* out, int64_t out_row) {
-  constexpr int kTogether = PYMGAN_REGISTERS == 32 || kColumns < 3 ? 4 : 2;
-  while (rows > 0) {
-    const int done = rows >= kTogether ? kTogether : 1;
-    if (done > 1)
-      dots<T, kColumns, kTogether>(t, init, init_row, out, out_row);
-    else
-      dots<T, kColumns, 1>(t, init, init_row, out, out_row);
-    rows -= done;
-    t.a += done * t.a_row;
-    if (init) init += done * init_row;
-    out += done * out_row;
-  }
-}
-
 template <class T>
-void call_dots_tile(int columns, const Term<T>& t, int rows, const T* init, int64_t init_row, T* out, int64_t out_row) {
+void dots_tile_of(int columns, const Term<T>& t, int first_row, int rows, const T* init, int64_t init_row, T* out,
+                  int64_t out_row) {
   switch (columns) {
     case 1:
-      return dots_tile<T, 1>(t, rows, init, init_row, out, out_row);
+      return dots_tile<T, 1>(t, first_row, rows, init, init_row, out, out_row);
     case 2:
-      return dots_tile<T, 2>(t, rows, init, init_row, out, out_row);
+      return dots_tile<T, 2>(t, first_row, rows, init, init_row, out, out_row);
     case 3:
-      return dots_tile<T, 3>(t, rows, init, init_row, out, out_row);
+      return dots_tile<T, 3>(t, first_row, rows, init, init_row, out, out_row);
     default:
-      return dots_tile<T, 4>(t, rows, init, init_row, out, out_row);
+      return dots_tile<T, 4>(t, first_row, rows, init, init_row, out, out_row);
   }
 }
 
-// One tile: out = init + the given terms of row m, panel `panel`.
+// One tile: out = init + the given terms.
 template <class T>
-void product_tile(const Product<T>& p, bool first, bool second, int m, int rows, int panel, const T* init,
-                  int64_t init_row, T* out, int64_t out_row) {
-  TileTerms<T> chained;
-  for (const Term<T>* t : {first ? &p.term0 : nullptr, second ? &p.term1 : nullptr}) {
-    if (!t || !t->a) continue;
-    Term<T> at = *t;
-    at.a += m * t->a_row;
-    if (t->access == Access::panels) {
-      at.b += panel * t->b_panel;
-      chained.add(at);
-    } else {
-      call_dots_tile(p.columns, at, rows, init, init_row, out, out_row);
-      init = out;
-      init_row = out_row;
-    }
+PYMGAN_INLINE void product_tile(const Product<T>& p, const Term<T>* first, const Term<T>* second, At at, int rows,
+                                const T* init, int64_t init_row, T* out, int64_t out_row) {
+  for (const Term<T>** t : {&first, &second}) {
+    if (!*t || (*t)->access == Access::panels) continue;
+    dots_tile_of(p.columns, **t, at.row, rows, init, init_row, out, out_row);
+    init = out;
+    init_row = out_row;
+    *t = nullptr;
   }
-  if (chained.count > 0 || init != out)
-    call_panel_tile(typename MakeIndices<kMaxRows<T>>::Type{}, rows, chained, init, init_row, out, out_row);
+  if (!first) first = second, second = nullptr;
+  if (first || init != out)
+    panel_tile_of<T>(rows, typename MakeIndices<kMaxRows<T>>::Type{})(first, second, at, init, init_row, out, out_row);
 }
 
 // What comes between the terms: dot products with the first, then its scale.
 template <class T>
-void middle(const Product<T>& p, int m, int rows, int panel, T* tile) {
-  for (int r = 0; r < rows; ++r) {
-    T* row = tile + r * kLanes;
-    const T* dot = p.dot ? p.dot + (m + r) * p.epilogue.ld + panel * kLanes : nullptr;
-    Vec<T> total(0.0);
-    for (int n = 0; n < kLanes; n += Vec<T>::kWidth) {
-      Vec<T> x = Vec<T>::load(row + n);
-      if (dot) total = fma(x, Vec<T>::load(dot + n), total);
-      if (p.scale) (x * Vec<T>::broadcast(p.scale + m + r)).store(row + n);
+void middle(const Product<T>& p, At at, int rows, T* tile) {
+  constexpr int kTogether = 4;
+  for (int r = 0; p.dot && r < rows; r += kTogether) {
+    Vec<T> total[kTogether];
+    for (int i = 0; i < kTogether; ++i) {
+      const int row = r + i < rows ? r + i : rows - 1;
+      const T* dot = p.dot + (at.row + row) * p.epilogue.ld + at.panel * kLanes;
+      total[i] = Vec<T>(0.0);
+      for (int n = 0; n < kLanes; n += Vec<T>::kWidth)
+        total[i] = fma(Vec<T>::load(tile + row * kLanes + n), Vec<T>::load(dot + n), total[i]);
     }
-    if (dot) p.dot_out[m + r] += sum(total);
+    T sums[kTogether];
+    sum_four(total, sums);
+    for (int i = 0; i < kTogether && r + i < rows; ++i) p.dot_out[at.row + r + i] += sums[i];
+  }
+  for (int r = 0; p.scale && r < rows; ++r) {
+    const Vec<T> scale = Vec<T>::broadcast(p.scale + at.row + r);
+    for (T* row = tile + r * kLanes; row < tile + (r + 1) * kLanes; row += Vec<T>::kWidth)
+      (scale * Vec<T>::load(row)).store(row);
   }
 }
 
 template <class T>
 void product(const Product<T>& p) {
   const Epilogue<T>& e = p.epilogue;
-  const bool direct = plain(e), between = p.term0.a && (p.scale || p.dot);
+  const Term<T>*first = p.term0.a ? &p.term0 : nullptr, *second = p.term1.a ? &p.term1 : nullptr;
+  const bool direct = plain(e), between = first && (p.scale || p.dot);
   const ApplyBlock<T> apply = apply_of(e);
   const int panels = static_cast<int>(padded(p.columns) / kLanes);
   alignas(64) T buffer[kMaxRows<T> * kLanes];
   for (int panel = 0; panel < panels; ++panel) {
     const T* bias = p.bias ? p.bias + panel * kLanes : nullptr;
     tile_rows<T>(p.rows, [&](int m, int rows) {
+      const At at{m, panel};
       const int64_t offset = m * e.ld + panel * kLanes;
       T* tile = direct ? e.out + offset : buffer;
       const int64_t tile_row = direct ? e.ld : kLanes;
       if (!between) {
-        product_tile(p, true, true, m, rows, panel, bias, 0, tile, tile_row);
+        product_tile<T>(p, first, second, at, rows, bias, 0, tile, tile_row);
       } else {
-        product_tile(p, true, false, m, rows, panel, bias, 0, buffer, kLanes);
-        middle(p, m, rows, panel, buffer);
-        if (p.term1.a || direct) product_tile<T>(p, false, true, m, rows, panel, buffer, kLanes, tile, tile_row);
+        product_tile<T>(p, first, nullptr, at, rows, bias, 0, buffer, kLanes);
+        middle(p, at, rows, buffer);
+        if (second || direct) product_tile<T>(p, second, nullptr, at, rows, buffer, kLanes, tile, tile_row);
       }
       if (!direct) apply(e, {tile, tile_row, nullptr, offset, rows, kLanes});
     });
@@ -267,49 +263,45 @@ void product(const Product<T>& p) {
 
 // The weight gradient's form: A is read along its rows (A[p][m]), so that broadcasts lie next to each other.
 template <class T, int kRows>
-void outer_tile(const OuterTerm<T> (&terms)[2], bool accumulate, T* out, int64_t out_row) {
+void outer_tile(const OuterProduct<T>& o, At at, T* out) {
   Accumulators<T, kRows> acc;
-  load_tile<T, kRows>(acc, accumulate ? out : nullptr, out_row);
-  for (const OuterTerm<T>& t : terms) {
-    if (!t.a) continue;
-    const T *a = t.a, *b = t.b;
+  load_tile<T, kRows>(acc, o.accumulate ? out : nullptr, o.out_row);
+  for (const OuterTerm<T>* t : {&o.term0, &o.term1}) {
+    if (!t->a) continue;
+    const T *a = t->a + at.row, *b = t->b + at.panel * kLanes;
+    const int64_t a_ld = t->a_ld, b_ld = t->b_ld;
     auto step = [&]() __attribute__((always_inline)) {
       rank_one<T, kRows>(acc, [&](auto m) __attribute__((always_inline)) { return a + decltype(m)::value; }, b);
-      a += t.a_ld;
-      b += t.b_ld;
+      a += a_ld;
+      b += b_ld;
       asm("" : "+r"(a), "+r"(b));
     };
-    int left = t.depth;
+    int left = t->depth;
     for (; left >= 2; left -= 2) {
       step();
       step();
     }
     if (left) step();
   }
-  store_tile<T, kRows>(acc, out, out_row);
-}
-
-template <class T, int... i>
-PYMGAN_INLINE void call_outer_tile(Indices<i...>, int rows, const OuterTerm<T> (&terms)[2], bool accumulate, T* out,
-                                   int64_t out_row) {
-  using Tile = void (*)(const OuterTerm<T>(&)[2], bool, T*, int64_t);
-  static constexpr Tile kTiles[] = {&outer_tile<T, i + 1>...};
-  kTiles[rows - 1](terms, accumulate, out, out_row);
+  store_tile<T, kRows>(acc, out, o.out_row);
 }
 
 template <class T>
-void outer(const OuterProduct<T>& p) {
-  const int panels = static_cast<int>(padded(p.columns) / kLanes);
+using OuterTile = void (*)(const OuterProduct<T>&, At, T*);
+
+template <class T, int... i>
+PYMGAN_INLINE OuterTile<T> outer_tile_of(int rows, Indices<i...>) {
+  static constexpr OuterTile<T> kTiles[] = {&outer_tile<T, i + 1>...};
+  return kTiles[rows - 1];
+}
+
+template <class T>
+void outer(const OuterProduct<T>& o) {
+  const int panels = static_cast<int>(padded(o.columns) / kLanes);
   for (int panel = 0; panel < panels; ++panel)
-    tile_rows<T>(p.rows, [&](int m, int rows) {
-      OuterTerm<T> terms[2] = {p.term0, p.term1};
-      for (OuterTerm<T>& t : terms) {
-        if (!t.a) continue;
-        t.a += m;
-        t.b += panel * kLanes;
-      }
-      call_outer_tile(typename MakeIndices<kMaxRows<T>>::Type{}, rows, terms, p.accumulate,
-                      p.out + panel * p.out_panel + m * p.out_row, p.out_row);
+    tile_rows<T>(o.rows, [&](int m, int rows) {
+      T* out = o.out + panel * o.out_panel + m * o.out_row;
+      outer_tile_of<T>(rows, typename MakeIndices<kMaxRows<T>>::Type{})(o, {m, panel}, out);
     });
 }
 

@@ -118,12 +118,18 @@ void update_adjoint(const UpdateAdjoint<T>& u) {
 
 template <class T>
 void row_dot(const T* x, const T* y, int rows, int64_t ld, T* out, bool accumulate) {
-  for (int m = 0; m < rows; ++m) {
-    Vec<T> total(0.0);
-    for (int64_t n = 0; n < ld; n += Vec<T>::kWidth) total = fma(Vec<T>::load(x + n), Vec<T>::load(y + n), total);
-    out[m] = (accumulate ? out[m] : T{0}) + sum(total);
-    x += ld;
-    y += ld;
+  constexpr int kTogether = 4;
+  for (int m = 0; m < rows; m += kTogether) {
+    Vec<T> total[kTogether];
+    for (int i = 0; i < kTogether; ++i) {
+      const int64_t row = (m + i < rows ? m + i : rows - 1) * ld;
+      total[i] = Vec<T>(0.0);
+      for (int64_t n = row; n < row + ld; n += Vec<T>::kWidth)
+        total[i] = fma(Vec<T>::load(x + n), Vec<T>::load(y + n), total[i]);
+    }
+    T sums[kTogether];
+    sum_four(total, sums);
+    for (int i = 0; i < kTogether && m + i < rows; ++i) out[m + i] = (accumulate ? out[m + i] : T{0}) + sums[i];
   }
 }
 

@@ -24,6 +24,16 @@
 #define PYMGAN_REGISTERS 16
 #endif
 #define PYMGAN_INLINE [[gnu::always_inline]] inline
+// A vector register, in inline assembly.
+#if defined(__AVX512F__)
+#define PYMGAN_IN_REGISTER "+v"
+#elif defined(__SSE2__)
+#define PYMGAN_IN_REGISTER "+x"
+#elif defined(__aarch64__)
+#define PYMGAN_IN_REGISTER "+w"
+#else
+#define PYMGAN_IN_REGISTER "+m"
+#endif
 
 namespace pymgan::cpu::PYMGAN_ISA_NAMESPACE {
 namespace {
@@ -176,6 +186,38 @@ PYMGAN_INLINE T sum(Vec<T> a) {
   for (int half = Vec<T>::kWidth / 2; half > 0; half /= 2)
     for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
   return lanes[0];
+}
+
+// out[i] = sum(a[i]) for four vectors at once, in a fixed order of its own.
+#if defined(__SSE2__)
+#if defined(__AVX512F__)
+PYMGAN_INLINE __m128 fold_quarters(__m512 a) {
+  const __m256 half = _mm512_castps512_ps256(a) + _mm512_castps512_ps256(_mm512_shuffle_f32x4(a, a, 0xee));
+  return _mm256_castps256_ps128(half) + _mm256_extractf128_ps(half, 1);
+}
+#define PYMGAN_SHUFFLE(what) _mm512_##what
+using Wide = __m512;
+#elif defined(__AVX2__)
+PYMGAN_INLINE __m128 fold_quarters(__m256 a) { return _mm256_castps256_ps128(a) + _mm256_extractf128_ps(a, 1); }
+#define PYMGAN_SHUFFLE(what) _mm256_##what
+using Wide = __m256;
+#else
+PYMGAN_INLINE __m128 fold_quarters(__m128 a) { return a; }
+#define PYMGAN_SHUFFLE(what) _mm_##what
+using Wide = __m128;
+#endif
+PYMGAN_INLINE void sum_four(const Vec<float> (&a)[4], float* out) {
+  auto pairs = [](Wide x, Wide y) { return PYMGAN_SHUFFLE(unpacklo_ps)(x, y) + PYMGAN_SHUFFLE(unpackhi_ps)(x, y); };
+  const Wide ab = pairs(a[0].v, a[1].v),
+             cd = pairs(a[2].v, a[3].v);  // lanes a b a b ... of both halves of each quarter
+  const Wide low = PYMGAN_SHUFFLE(shuffle_ps)(ab, cd, 0x44), high = PYMGAN_SHUFFLE(shuffle_ps)(ab, cd, 0xee);
+  _mm_storeu_ps(out, fold_quarters(low + high));
+}
+#undef PYMGAN_SHUFFLE
+#endif
+template <class T>
+PYMGAN_INLINE void sum_four(const Vec<T> (&a)[4], T* out) {
+  for (int i = 0; i < 4; ++i) out[i] = sum(a[i]);
 }
 
 // sums += x * y, in double.
