@@ -24,15 +24,17 @@ template <class T>
 using ApplyBlock = void (*)(const Epilogue<T>&, const Block<T>&);
 
 template <class T, Apply kApply, class F, bool kSecond>
-void apply_block(const Epilogue<T>& e, const Block<T>& block) {
+void apply_block(const Epilogue<T>& epilogue, const Block<T>& whole) {
+  const Epilogue<T> e = epilogue;  // copies: the stores below cannot change them
+  const Block<T> block = whole;
   const Vec<T> p0(e.attributes[0]), p1(e.attributes[1]);
   for (int m = 0; m < block.rows; ++m) {
     const T* src = block.src + m * block.src_row;
     const int64_t row = block.offset + m * e.ld;
-    const Vec<T> scale = block.scale ? Vec<T>::broadcast(block.scale + m) : Vec<T>(1.0);
     for (int64_t n = 0; n < block.width; n += Vec<T>::kWidth) {
       const int64_t at = row + n;
-      const Vec<T> acc = Vec<T>::load(src + n) * scale;
+      Vec<T> acc = Vec<T>::load(src + n);
+      if (block.scale) acc = acc * Vec<T>::broadcast(block.scale + m);
       Vec<T> out = acc;
       if constexpr (kApply == Apply::act) out = F::value(acc, p0, p1);
       if constexpr (kApply == Apply::chain || kApply == Apply::chain2) {
@@ -57,11 +59,29 @@ ApplyBlock<T> apply_of(const Epilogue<T>& e) {
   });
 }
 
-// Whether the accumulators are what is stored, and nothing else.
+// Epilogues of a few instructions, which a product runs on its accumulators before they are ever stored; `none` of
+// these: the tile goes through a buffer and apply_of. Only float, and only what networks use most: each is one more
+// copy of every tile.
+enum class Fused : uint8_t { none, store, leaky_relu, relu, leaky_relu_chain };
+
 template <class T>
-bool plain(const Epilogue<T>& e) {
-  return !e.pre && e.out &&
-         (e.apply == Apply::store || (e.apply == Apply::act && e.activation == Activation::identity));
+Fused fused(const Epilogue<T>& e) {
+  if (e.pre || !e.out) return Fused::none;
+  if (e.apply == Apply::store) return Fused::store;
+  const bool act = e.apply == Apply::act, bent = e.apply == Apply::chain2 && e.q && e.g;
+  if (sizeof(T) != 4 || bent) return Fused::none;
+  if (e.activation == Activation::leaky_relu) return act ? Fused::leaky_relu : Fused::leaky_relu_chain;
+  if (e.activation == Activation::relu && act) return Fused::relu;
+  return Fused::none;
+}
+
+template <class T, Fused kFused>
+PYMGAN_INLINE Vec<T> apply_fused(Vec<T> acc, Vec<T> p0, const T* ref) {
+  if constexpr (kFused == Fused::leaky_relu) return formulas::LeakyReLU::value(acc, p0, p0);
+  if constexpr (kFused == Fused::relu) return formulas::ReLU::value(acc, p0, p0);
+  if constexpr (kFused == Fused::leaky_relu_chain)
+    return formulas::LeakyReLU::derivatives(Vec<T>::load(ref), p0, p0).first * acc;
+  return acc;
 }
 
 }  // namespace

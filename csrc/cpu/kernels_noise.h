@@ -57,23 +57,42 @@ PYMGAN_INLINE Vec<T> uniform(const uint32_t* words) {
   return Vec<T>::load(u);
 }
 
+// out[4 i + j] = x[j][i] for the kBlocks blocks i
+PYMGAN_INLINE void interleave(const double (&x)[4][kBlocks], double* out) {
+  for (int i = 0; i < kBlocks; ++i)
+    for (int j = 0; j < 4; ++j) out[4 * i + j] = x[j][i];
+}
+PYMGAN_INLINE void interleave(const float (&x)[4][kBlocks], float* out) {
+#if defined(__SSE2__)
+  for (int i = 0; i < kBlocks; i += 4) {
+    __m128 a = _mm_loadu_ps(x[0] + i), b = _mm_loadu_ps(x[1] + i), c = _mm_loadu_ps(x[2] + i),
+           d = _mm_loadu_ps(x[3] + i);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(out + 4 * i, a);
+    _mm_storeu_ps(out + 4 * i + 4, b);
+    _mm_storeu_ps(out + 4 * i + 8, c);
+    _mm_storeu_ps(out + 4 * i + 12, d);
+  }
+#else
+  for (int i = 0; i < kBlocks; ++i)
+    for (int j = 0; j < 4; ++j) out[4 * i + j] = x[j][i];
+#endif
+}
+
 // 64 normals in order.
 template <class T>
 void normals(const NoiseKey& key, uint32_t first_block, T* out) {
   Words words;
   philox(key, first_block, words);
-  for (int l = 0; l < kBlocks; l += Vec<T>::kWidth)
-    for (int pair = 0; pair < 4; pair += 2) {
+  T x[4][kBlocks];
+  for (int pair = 0; pair < 4; pair += 2)
+    for (int l = 0; l < kBlocks; l += Vec<T>::kWidth) {
       const Vec<T> r = sqrt(Vec<T>(-2.0) * log(uniform<T>(words.w[pair] + l)));
       const SinCos<T> a = sincos_turns(uniform<T>(words.w[pair + 1] + l));
-      T x[Vec<T>::kWidth], y[Vec<T>::kWidth];
-      (r * a.cos).store(x);
-      (r * a.sin).store(y);
-      for (int i = 0; i < Vec<T>::kWidth; ++i) {
-        out[4 * (l + i) + pair] = x[i];
-        out[4 * (l + i) + pair + 1] = y[i];
-      }
+      (r * a.cos).store(x[pair] + l);
+      (r * a.sin).store(x[pair + 1] + l);
     }
+  interleave(x, out);
 }
 
 template <class T>

@@ -36,12 +36,17 @@ PYMGAN_INLINE void load_tile(Accumulators<T, kRows>& acc, const T* from, int64_t
   });
 }
 
-template <class T, int kRows>
-PYMGAN_INLINE void store_tile(const Accumulators<T, kRows>& acc, T* to, int64_t row) {
+template <class T, int kRows, Fused kFused>
+PYMGAN_INLINE void store_tile(const Accumulators<T, kRows>& acc, const Epilogue<T>* e, T* to, int64_t row) {
+  Vec<T> p0(0.0);
+  const T* ref = nullptr;  // at the tile
+  if constexpr (kFused != Fused::store) p0 = Vec<T>::broadcast(e->attributes);
+  if constexpr (kFused == Fused::leaky_relu_chain) ref = e->ref + (to - e->out);
   unroll<kRows>([&](auto m) __attribute__((always_inline)) {
     unroll<kVectors<T>>([&](auto v) __attribute__((always_inline)) {
       constexpr int r = decltype(m)::value, c = decltype(v)::value;
-      acc[r][c].store(to + r * row + c * Vec<T>::kWidth);
+      const int64_t at = r * row + c * Vec<T>::kWidth;
+      apply_fused<T, kFused>(acc[r][c], p0, ref + at).store(to + at);
     });
   });
 }
@@ -124,25 +129,38 @@ struct At {
   int row, panel;
 };
 
-// out = init + sum of the terms (null: absent). init null: 0; init_row 0: the same row (a bias) for all.
-template <class T, int kRows>
-void panel_tile(const Term<T>* first, const Term<T>* second, At at, const T* init, int64_t init_row, T* out,
-                int64_t out_row) {
+// out = fused epilogue of init + sum of the terms (null: absent). init null: 0; init_row 0: the same row (a bias) for
+// all.
+template <class T, int kRows, Fused kFused>
+void panel_tile(const Term<T>* first, const Term<T>* second, At at, const T* init, int64_t init_row,
+                const Epilogue<T>* e, T* out, int64_t out_row) {
   Accumulators<T, kRows> acc;
   load_tile<T, kRows>(acc, init, init_row);
   for (const Term<T>* t = first; t; t = second, second = nullptr)
     add_rows_times_panel<T, kRows>(acc, t->a + at.row * t->a_row, t->a_row, t->b + at.panel * t->b_panel, t->b_row,
                                    t->depth);
-  store_tile<T, kRows>(acc, out, out_row);
+  store_tile<T, kRows, kFused>(acc, e, out, out_row);
 }
 
 template <class T>
-using PanelTile = void (*)(const Term<T>*, const Term<T>*, At, const T*, int64_t, T*, int64_t);
+using PanelTile = void (*)(const Term<T>*, const Term<T>*, At, const T*, int64_t, const Epilogue<T>*, T*, int64_t);
 
-template <class T, int... i>
-PYMGAN_INLINE PanelTile<T> panel_tile_of(int rows, Indices<i...>) {
-  static constexpr PanelTile<T> kTiles[] = {&panel_tile<T, i + 1>...};
-  return kTiles[rows - 1];
+template <class T, Fused kFused, int... i>
+PYMGAN_INLINE const PanelTile<T>* panel_tiles(Indices<i...>) {
+  static constexpr PanelTile<T> kTiles[] = {&panel_tile<T, i + 1, kFused>...};
+  return kTiles;
+}
+
+// The tiles of 1, 2, ... rows.
+template <class T>
+const PanelTile<T>* panel_tiles_of(Fused kind) {
+  using All = typename MakeIndices<kMaxRows<T>>::Type;
+  if constexpr (sizeof(T) == 4) {
+    if (kind == Fused::leaky_relu) return panel_tiles<T, Fused::leaky_relu>(All{});
+    if (kind == Fused::relu) return panel_tiles<T, Fused::relu>(All{});
+    if (kind == Fused::leaky_relu_chain) return panel_tiles<T, Fused::leaky_relu_chain>(All{});
+  }
+  return panel_tiles<T, Fused::store>(All{});
 }
 
 // Few outputs: vectors run along p and are summed at the end, four rows at a time.
@@ -194,10 +212,11 @@ void dots_tile_of(int columns, const Term<T>& t, int first_row, int rows, const 
   }
 }
 
-// One tile: out = init + the given terms.
+// One tile: out = init + the given terms, through the epilogue that `tiles` has fused.
 template <class T>
-PYMGAN_INLINE void product_tile(const Product<T>& p, const Term<T>* first, const Term<T>* second, At at, int rows,
-                                const T* init, int64_t init_row, T* out, int64_t out_row) {
+PYMGAN_INLINE void product_tile(const Product<T>& p, const PanelTile<T>* tiles, const Term<T>* first,
+                                const Term<T>* second, At at, int rows, const T* init, int64_t init_row, T* out,
+                                int64_t out_row) {
   for (const Term<T>** t : {&first, &second}) {
     if (!*t || (*t)->access == Access::panels) continue;
     dots_tile_of(p.columns, **t, at.row, rows, init, init_row, out, out_row);
@@ -206,8 +225,7 @@ PYMGAN_INLINE void product_tile(const Product<T>& p, const Term<T>* first, const
     *t = nullptr;
   }
   if (!first) first = second, second = nullptr;
-  if (first || init != out)
-    panel_tile_of<T>(rows, typename MakeIndices<kMaxRows<T>>::Type{})(first, second, at, init, init_row, out, out_row);
+  if (first || init != out) tiles[rows - 1](first, second, at, init, init_row, &p.epilogue, out, out_row);
 }
 
 // What comes between the terms: dot products with the first, then its scale.
@@ -238,7 +256,11 @@ template <class T>
 void product(const Product<T>& p) {
   const Epilogue<T>& e = p.epilogue;
   const Term<T>*first = p.term0.a ? &p.term0 : nullptr, *second = p.term1.a ? &p.term1 : nullptr;
-  const bool direct = plain(e), between = first && (p.scale || p.dot);
+  const bool between = first && (p.scale || p.dot);
+  const bool dots = (first && first->access == Access::dots) || (second && second->access == Access::dots);
+  const Fused kind = dots && fused(e) != Fused::store ? Fused::none : fused(e);
+  const bool direct = kind != Fused::none;
+  const PanelTile<T>*plain = panel_tiles_of<T>(Fused::store), *last = direct ? panel_tiles_of<T>(kind) : plain;
   const ApplyBlock<T> apply = apply_of(e);
   const int panels = static_cast<int>(padded(p.columns) / kLanes);
   alignas(64) T buffer[kMaxRows<T> * kLanes];
@@ -250,11 +272,11 @@ void product(const Product<T>& p) {
       T* tile = direct ? e.out + offset : buffer;
       const int64_t tile_row = direct ? e.ld : kLanes;
       if (!between) {
-        product_tile<T>(p, first, second, at, rows, bias, 0, tile, tile_row);
+        product_tile<T>(p, last, first, second, at, rows, bias, 0, tile, tile_row);
       } else {
-        product_tile<T>(p, first, nullptr, at, rows, bias, 0, buffer, kLanes);
+        product_tile<T>(p, plain, first, nullptr, at, rows, bias, 0, buffer, kLanes);
         middle(p, at, rows, buffer);
-        if (second || direct) product_tile<T>(p, second, nullptr, at, rows, buffer, kLanes, tile, tile_row);
+        if (second || direct) product_tile<T>(p, last, second, nullptr, at, rows, buffer, kLanes, tile, tile_row);
       }
       if (!direct) apply(e, {tile, tile_row, nullptr, offset, rows, kLanes});
     });
@@ -283,7 +305,7 @@ void outer_tile(const OuterProduct<T>& o, At at, T* out) {
     }
     if (left) step();
   }
-  store_tile<T, kRows>(acc, out, o.out_row);
+  store_tile<T, kRows, Fused::store>(acc, nullptr, out, o.out_row);
 }
 
 template <class T>
