@@ -19,33 +19,43 @@ struct Words {
   uint32_t w[4][kBlocks];
 };
 
+// 32-bit words in 64-bit lanes, whose upper halves hold whatever: multiply does not read them.
+typedef uint64_t WideWords __attribute__((vector_size(PYMGAN_VECTOR_BYTES)));
+
+PYMGAN_INLINE WideWords multiply(WideWords a, uint32_t by) {
+  const WideWords b = WideWords{} + by;
+#if defined(__AVX512F__)
+  return (WideWords)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (WideWords)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return (WideWords)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#else
+  return (a & 0xffffffffu) * b;
+#endif
+}
+
 // The words of blocks first .. first + 15.
 inline void philox(const NoiseKey& key, uint32_t first, Words& out) {
-  uint32_t c0[kBlocks], c1[kBlocks], c2[kBlocks], c3[kBlocks];
-  for (int l = 0; l < kBlocks; ++l) {
-    c0[l] = first + static_cast<uint32_t>(l);
-    c1[l] = static_cast<uint32_t>(key.step);
-    c2[l] = static_cast<uint32_t>(key.step >> 32) ^ (key.stream << 16);
-    c3[l] = static_cast<uint32_t>(key.task);
-  }
-  uint32_t k0 = static_cast<uint32_t>(key.seed);
-  uint32_t k1 = static_cast<uint32_t>(key.seed >> 32) + static_cast<uint32_t>(key.task >> 32);
-  for (int round = 0; round < 10; ++round) {
-    for (int l = 0; l < kBlocks; ++l) {
-      const uint64_t p0 = uint64_t{0xD2511F53u} * c0[l], p1 = uint64_t{0xCD9E8D57u} * c2[l];
-      c0[l] = static_cast<uint32_t>(p1 >> 32) ^ c1[l] ^ k0;
-      c1[l] = static_cast<uint32_t>(p1);
-      c2[l] = static_cast<uint32_t>(p0 >> 32) ^ c3[l] ^ k1;
-      c3[l] = static_cast<uint32_t>(p0);
+  constexpr int kWidth = PYMGAN_VECTOR_BYTES / 8;
+  for (int l = 0; l < kBlocks; l += kWidth) {
+    WideWords c0, c1 = WideWords{} + key.step, c2 = WideWords{} + ((key.step >> 32) ^ (key.stream << 16)),
+                  c3 = WideWords{} + key.task;
+    for (int i = 0; i < kWidth; ++i) c0[i] = first + static_cast<uint32_t>(l + i);
+    uint32_t k0 = static_cast<uint32_t>(key.seed);
+    uint32_t k1 = static_cast<uint32_t>(key.seed >> 32) + static_cast<uint32_t>(key.task >> 32);
+    for (int round = 0; round < 10; ++round) {
+      const WideWords p0 = multiply(c0, 0xD2511F53u), p1 = multiply(c2, 0xCD9E8D57u);
+      c0 = (p1 >> 32) ^ c1 ^ k0;
+      c1 = p1;
+      c2 = (p0 >> 32) ^ c3 ^ k1;
+      c3 = p0;
+      k0 += 0x9E3779B9u;
+      k1 += 0xBB67AE85u;
     }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  for (int l = 0; l < kBlocks; ++l) {
-    out.w[0][l] = c0[l];
-    out.w[1][l] = c1[l];
-    out.w[2][l] = c2[l];
-    out.w[3][l] = c3[l];
+    const WideWords words[4] = {c0, c1, c2, c3};
+    for (int j = 0; j < 4; ++j)
+      for (int i = 0; i < kWidth; ++i) out.w[j][l + i] = static_cast<uint32_t>(words[j][i]);
   }
 }
 

@@ -221,14 +221,22 @@ PYMGAN_INLINE void sum_four(const Vec<T> (&a)[4], T* out) {
 }
 
 // sums += x * y, in double.
-PYMGAN_INLINE void add_products(Vec<float> x, Vec<float> y, Vec<double> (&sums)[2]) {
+PYMGAN_INLINE void widen(Vec<float> x, Vec<double> (&halves)[2]) {
+#if defined(__SSE2__) && !defined(__AVX2__)  // GCC converts vectors of two one by one
+  halves[0].v = _mm_cvtps_pd(x.v);
+  halves[1].v = _mm_cvtps_pd(_mm_movehl_ps(x.v, x.v));
+#else
   typedef float Half __attribute__((vector_size(PYMGAN_VECTOR_BYTES / 2)));
-  Half a[2], b[2];
-  __builtin_memcpy(a, &x.v, sizeof a);
-  __builtin_memcpy(b, &y.v, sizeof b);
-  for (int i = 0; i < 2; ++i)
-    sums[i] = fma(Vec<double>(__builtin_convertvector(a[i], Raw<double>)),
-                  Vec<double>(__builtin_convertvector(b[i], Raw<double>)), sums[i]);
+  Half parts[2];
+  __builtin_memcpy(parts, &x.v, sizeof parts);
+  for (int i = 0; i < 2; ++i) halves[i].v = __builtin_convertvector(parts[i], Raw<double>);
+#endif
+}
+PYMGAN_INLINE void add_products(Vec<float> x, Vec<float> y, Vec<double> (&sums)[2]) {
+  Vec<double> a[2], b[2];
+  widen(x, a);
+  widen(y, b);
+  for (int i = 0; i < 2; ++i) sums[i] = fma(a[i], b[i], sums[i]);
 }
 PYMGAN_INLINE void add_products(Vec<double> x, Vec<double> y, Vec<double> (&sums)[2]) { sums[0] = fma(x, y, sums[0]); }
 
