@@ -11,7 +11,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
 
-# The same examples on every run and machine: a failure here is a failure there. No deadline on a shared machine.
+# The same examples on every run and machine: a failure here is a failure there.
 hypothesis.settings.register_profile("pymgan", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("pymgan")
 

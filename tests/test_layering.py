@@ -18,12 +18,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = [p for p in sorted((ROOT / "csrc").rglob("*")) if p.suffix in {".h", ".cpp", ".cu", ".cuh"}]
 LONGEST = 600
 
-# Files that may import the compiled module: the plan fills its record, engines run it, `engine` reports what was built.
+# Files that may import the compiled module: the plan fills its record, engines run it, `engine` reports it.
 COMPILED = {"plan", "engine", "cpu_engine", "torch_engine"}
 # Files that may differentiate with torch: the oracle, and the autograd wrapper around an engine.
 DIFFERENTIATING = {"reference", "adapt"}
 
-# Every file's place in the flow; it imports its own place and lower ones. What is not listed is the face, at FACE.
+# Every file's place in the flow; it imports its own place and lower ones. What is not listed is at FACE.
 PLACES = {
     **dict.fromkeys(["_version", "errors"], 0),
     "gan": 1,
@@ -40,7 +40,7 @@ TOP = dict.fromkeys(["", "cli", "__main__"], 8)
 
 
 def module_of(path: Path) -> str:
-    """"engine" for pymgan/engine.py, "meta.maml", and "" for the package itself."""
+    """ "engine" for pymgan/engine.py, "meta.maml", and "" for the package itself."""
     parts = list(path.relative_to(PACKAGE).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -71,11 +71,13 @@ def tree(path: Path) -> ast.Module:
 
 
 def own_module(name: str) -> str | None:
-    """The file of pymgan that an import's dotted name reaches, as `module_of` names it; None for other packages."""
+    """The file that an import's dotted name reaches, as `module_of` names it; None outside of pymgan."""
     if name.split(".")[0] != "pymgan":
         return None
     parts = name.split(".")[1:]
-    while parts and not (PACKAGE.joinpath(*parts).with_suffix(".py").exists() or PACKAGE.joinpath(*parts).is_dir()):
+    while parts and not (
+        PACKAGE.joinpath(*parts).with_suffix(".py").exists() or PACKAGE.joinpath(*parts).is_dir()
+    ):
         parts.pop()
     return ".".join(parts)
 
@@ -85,7 +87,7 @@ def place(module: str) -> int:
 
 
 def dotted(node: ast.expr) -> str:
-    """"torch.autograd.grad" of an attribute chain; "" when it does not start at a name."""
+    """ "torch.autograd.grad" of an attribute chain; "" when it does not start at a name."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -105,7 +107,11 @@ def differentiations(source: ast.Module) -> list[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Attribute):
             names = [dotted(node)]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward":
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "backward"
+        ):
             found.append(f"line {node.lineno}: .backward()")
         found += [f"line {node.lineno}: {name}" for name in names if forbidden.match(name)]
     return found
@@ -117,7 +123,9 @@ def name(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_compiled_module_is_imported_by_the_engine_layer_alone(path: Path) -> None:
-    found = [f"line {at.lineno}" for what, at, _ in imports(path) if what.split(".")[:2] == ["pymgan", "_core"]]
+    found = [
+        f"line {at.lineno}" for what, at, _ in imports(path) if what.split(".")[:2] == ["pymgan", "_core"]
+    ]
     assert not found or module_of(path) in COMPILED, f"imports pymgan._core: {found}"
 
 
@@ -134,7 +142,6 @@ def test_imports_do_not_go_against_the_flow(path: Path) -> None:
         f"line {at.lineno}: {target or 'pymgan'}"
         for what, at, typing_only in imports(path)
         if not typing_only and (target := own_module(what)) is not None and what != "pymgan._core"
-        # `from pymgan import _core` and `from . import x` name the package on the way; the file reached is what counts.
         if target != own and place(target) > place(own)
     ]
     assert not against
@@ -147,7 +154,11 @@ def test_no_import_cycles() -> None:
         top = {id(node) for node in tree(path).body}
         lines = {node.lineno for node in tree(path).body}
         assert top
-        targets = {own_module(what) for what, at, typing_only in imports(path) if at.lineno in lines and not typing_only}
+        targets = {
+            own_module(what)
+            for what, at, typing_only in imports(path)
+            if at.lineno in lines and not typing_only
+        }
         graph[module_of(path)] = {t for t in targets if t}
     done: set[str] = set()
 
@@ -180,9 +191,13 @@ def test_no_file_is_too_long() -> None:
 def test_only_the_bindings_know_pybind11_and_nothing_knows_torch() -> None:
     found = {}
     for path in SOURCES:
-        includes = re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(encoding="utf-8"), re.MULTILINE)
+        includes = re.findall(
+            r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(encoding="utf-8"), re.MULTILINE
+        )
         framework = [i for i in includes if re.match(r"(pybind11|torch|ATen|c10|Python\.h|numpy)", i)]
-        if framework and not (path.name == "bindings.cpp" and all(i.startswith("pybind11") for i in framework)):
+        if framework and not (
+            path.name == "bindings.cpp" and all(i.startswith("pybind11") for i in framework)
+        ):
             found[name(path)] = framework
     assert not found
 
