@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("always", UserWarning)  # what pymgan has to say to the person who typed the command
+        warnings.simplefilter(
+            "always", UserWarning
+        )  # what pymgan has to say to the person who typed the command
         warnings.showwarning = _show_warning
         try:
             options.command(options)

@@ -87,13 +87,13 @@ def _contenders(trainer: Trainer) -> tuple[list[Contender], dict[str, Any]]:
     own = trainer.learner(first.name)
     start = own.average if own else trainer.initial
     rates = own.inner_rates if own else first.rates()
-    engine = trainer.engines[first.name]
+    engine = trainer.engines.adapt[first.name]
     contenders = [Contender("before", engine, start, None), Contender("after", engine, start, rates)]
     chosen: dict[str, Any] = {}
     for method in others:
         learner = trainer.learner(method.name)
         phi = learner.average if learner else trainer.initial
-        engine = trainer.engines[method.name]
+        engine = trainer.engines.adapt[method.name]
         best, value = choose_rates(engine, phi, method.inner_steps, trainer.validation, seed=settings.seed)
         contenders.append(Contender(method.name, engine, phi, best))
         chosen[method.name] = {

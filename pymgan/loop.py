@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .contract import Engine
     from .tasks import TaskBatch, TaskDistribution
 
-__all__ = ["Callback", "Step", "Trainer", "draw"]
+__all__ = ["Callback", "Engines", "Step", "Trainer", "draw"]
 
 # Purposes of random streams: which tasks are drawn depends on (seed, purpose, step) and on nothing else.
 TRAIN, VALIDATION, TEST = range(3)
@@ -60,6 +60,14 @@ class Step:
 Callback = Callable[[Step], None]
 
 
+@dataclass(frozen=True)
+class Engines:
+    """The engines of a run by method name: to adapt to a support set, and to take meta-steps."""
+
+    adapt: dict[str, Engine]
+    step: dict[str, Engine]
+
+
 def draw(
     tasks: TaskDistribution,
     settings: Settings,
@@ -81,7 +89,7 @@ class Trainer:
         settings: of the run.
         tasks: the whole distribution.
         methods: those to train and to compare, in order; only the first kind becomes a learner.
-        engines: by method name.
+        engines: of every method.
         initial: [P], the weights that every method started from.
         folder: None keeps everything in memory.
         callbacks: called after every meta-step.
@@ -93,7 +101,7 @@ class Trainer:
         settings: Settings,
         tasks: TaskDistribution,
         methods: Sequence[Meta],
-        engines: dict[str, Engine],
+        engines: Engines,
         initial: Tensor,
         *,
         folder: RunFolder | None = None,
@@ -144,7 +152,7 @@ class Trainer:
         started = time.monotonic()
         batch = draw(self._train, self.settings, TRAIN, learner.step)
         learner.meta.direction(
-            self.engines[learner.meta.name],
+            self.engines.step[learner.meta.name],
             learner.parameters,
             learner.inner_rates,
             batch,
@@ -204,7 +212,7 @@ class Trainer:
     def _train_one(self, learner: Learner, stop: _Stop) -> None:
         name, settings = learner.meta.name, self.settings
         total = settings.steps[name]
-        engine = self.engines[name]
+        engine = self.engines.step[name]
         earlier = [row["wall_s"] for row in self.history if row["method"] == name]
         started = time.monotonic() - (earlier[-1] if earlier else 0.0)
         failures = 0
@@ -241,7 +249,7 @@ class Trainer:
 
     def _validate(self, learner: Learner) -> dict[str, float]:
         """Energy distance after adaptation on validation classes, of averaged and of raw meta-parameters."""
-        engine = self.engines[learner.meta.name]
+        engine = self.engines.adapt[learner.meta.name]
         both = {"validation_energy": learner.average, "validation_energy_raw": learner.parameters}
         return {
             name: energy_after(engine, phi, learner.inner_rates, self._validation, seed=self.settings.seed)

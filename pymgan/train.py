@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .arch import gan_to_config, make
@@ -16,7 +16,7 @@ from .errors import CheckpointError
 from .finish import SUMMARY, finish
 from .folder import CHECKPOINT, RunFolder, read_json
 from .gan import GAN
-from .loop import Callback, Trainer
+from .loop import Callback, Engines, Trainer
 from .meta import MAML, Meta
 from .meta import by_name as method_by_name
 from .progress import bytes_text, duration, say
@@ -113,8 +113,23 @@ def train(
     distribution = _tasks(tasks)
     methods = _methods(meta, rivals)
     game = _gan(gan, distribution, seed)
-    engines = _engines(game, methods, shots, engine=engine, device=device, threads=threads)
-    own = engines[methods[0].name]
+
+    def compile_batch(method: Meta, batch: int) -> Engine:
+        return compile_engine(
+            game,
+            fakes=batch,
+            reals=batch,
+            play=method.play,
+            momentum=method.momentum,
+            engine=engine,
+            device=device,
+            threads=threads,
+        )
+
+    engines = _engines(
+        compile_batch, methods, {"tasks_per_step": tasks_per_step, "shots": shots, "queries": queries}
+    )
+    own = engines.adapt[methods[0].name]
     _require_shape(own, distribution)
     settings = Settings(
         tasks=distribution.name,
@@ -203,24 +218,21 @@ def _methods(meta: Meta | str, rivals: Sequence[Meta | str]) -> list[Meta]:
 
 
 def _engines(
-    gan: GAN, methods: Sequence[Meta], shots: int, *, engine: str, device: str, threads: int | None
-) -> dict[str, Engine]:
-    """One engine per method name; methods with the same inner loop share one."""
-    shared: dict[tuple[str, float], Engine] = {}
-    for method in methods:
-        key = (method.play, method.momentum)
-        if key not in shared:
-            shared[key] = compile_engine(
-                gan,
-                fakes=shots,
-                reals=shots,
-                play=method.play,
-                momentum=method.momentum,
-                engine=engine,
-                device=device,
-                threads=threads,
-            )
-    return {method.name: shared[(method.play, method.momentum)] for method in methods}
+    compile_batch: Callable[[Meta, int], Engine], methods: Sequence[Meta], counts: dict[str, int]
+) -> Engines:
+    """Engines of every method, for adaptation and for meta-steps; equal ones are compiled once."""
+    known: dict[tuple[str, float, int], Engine] = {}
+
+    def get(method: Meta, batch: int) -> Engine:
+        key = (method.play, method.momentum, batch)
+        if key not in known:
+            known[key] = compile_batch(method, batch)
+        return known[key]
+
+    return Engines(
+        adapt={method.name: get(method, counts["shots"]) for method in methods},
+        step={method.name: get(method, method.step_batch(**counts)) for method in methods},
+    )
 
 
 def _require_shape(engine: Engine, tasks: TaskDistribution) -> None:

@@ -101,6 +101,10 @@ class Meta(ABC):
     ) -> Direction:
         """One meta-step at phi [P] with inner rates [K, 2] on one batch of tasks. Changes nothing."""
 
+    def step_batch(self, *, tasks_per_step: int, shots: int, queries: int) -> int:
+        """Real samples (and as many fakes) in a batch of the engine that takes this method's meta-steps."""
+        return shots
+
     def rates(self) -> Tensor:
         """The inner rates [K, 2] (generator, discriminator) that training starts from."""
         return (

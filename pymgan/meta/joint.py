@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..contract import Data, Rng
-from .base import Direction, Meta, mean_of, scalar_mean
+from .base import Direction, Meta, mean_of, scalar_mean, whole
 
 if TYPE_CHECKING:
     from ..contract import Engine
@@ -24,9 +24,21 @@ class Joint(Meta):
     and query alike.
 
     The inner loop (`inner_steps`, `inner_lr`) is its fine-tuning at test time.
+
+    Attributes:
+        batch: the most samples that the engine takes at a time; a step averages over several such batches.
     """
 
+    batch: int = 64
+
     name: ClassVar[str] = "joint"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole("batch", self.batch, least=1)
+
+    def step_batch(self, *, tasks_per_step: int, shots: int, queries: int) -> int:
+        return min(self.batch, tasks_per_step * (shots + queries))
 
     def direction(
         self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int
@@ -37,7 +49,7 @@ class Joint(Meta):
         rng = Rng(seed=seed, tasks=torch.arange(rows, dtype=torch.int64) + step * rows)
         result = engine.gradients(phi.to(engine.dtype).expand(rows, -1), Data(real=real), rng)
         valid = (
-            torch.isfinite(result.gradient).all(1)
+            torch.isfinite(result.gradient.sum(1))
             & torch.isfinite(result.loss_g)
             & torch.isfinite(result.loss_d)
         )
@@ -50,7 +62,5 @@ def _mixed(batch: TaskBatch, engine: Engine) -> Tensor:
     """All samples of the meta-batch as rows [R, reals, *sample]; neighbours come from different tasks."""
     samples = torch.cat((batch.support, batch.query), dim=1).transpose(0, 1).flatten(0, 1)
     rows = len(samples) // engine.reals
-    if rows == 0:
-        raise ValueError(f"expected tasks_per_step * (shots + queries) >= {engine.reals}, got {len(samples)}")
     samples = samples[: rows * engine.reals].to(engine.device, engine.dtype)
     return samples.reshape(rows, engine.reals, *samples.shape[1:])

@@ -80,12 +80,12 @@ class MAML(Meta):
             pulled = engine.pullback(
                 adapted.saved, cotangents, keep=keep, support=support, rates=self.learn_rates
             )
-            gradient = pulled.v0.sum(0)
+            gradient = pulled.v0[0] if len(pulled.v0) == 1 else pulled.v0.sum(0)
             if pulled.d_rate is not None:
                 rate_gradient = pulled.d_rate.sum(0)
         else:
             gradient = _kept(engine, cotangents, keep).sum(0)
-        valid &= torch.isfinite(gradient).all(1) & torch.isfinite(objective)
+        valid &= torch.isfinite(gradient.sum(1)) & torch.isfinite(objective)
         trace = adapted.trace
         metrics = {
             "objective": scalar_mean(objective, valid),

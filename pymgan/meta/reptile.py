@@ -34,7 +34,7 @@ class Reptile(Meta):
         adapted = fine_tune(engine, phi, rates, batch, seed=seed, steps=self.inner_steps)
         difference = phi - adapted.phi
         trace = adapted.trace
-        valid = trace.valid & torch.isfinite(difference).all(1)
+        valid = trace.valid & torch.isfinite(difference.sum(1))
         metrics = {
             "objective": scalar_mean(difference.square().sum(1).sqrt(), valid),
             "loss_g": scalar_mean(trace.loss_g[:, -1], valid),
