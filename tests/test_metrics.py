@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+import pymgan
 from pymgan import metrics
 from pymgan.metrics.mmd import BANDWIDTHS
 from pymgan.tasks import TaskBatch
@@ -75,6 +76,15 @@ def test_energy_of_points() -> None:
 def test_energy_keeps_its_digits_far_from_zero() -> None:
     a, b = normal(2, 6, 3), normal(2, 6, 3, seed=1)
     assert torch.allclose(metrics.energy(a + 1e6, b + 1e6), metrics.energy(a, b), rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize(("fakes", "reals"), [(5, 7), (1, 4), (4, 1)])
+def test_energy_is_what_engines_descend(fakes: int, reals: int) -> None:
+    generator, discriminator = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
+    gan = pymgan.GAN(torch.nn.Sequential(generator), torch.nn.Sequential(discriminator), latent=(3,))
+    engine = pymgan.compile(gan, dtype=torch.float64)
+    a, b = normal(3, fakes, 2), normal(3, reals, 2, seed=1)
+    assert torch.allclose(metrics.energy(a, b), engine.distance("energy", a, b)[0].double(), rtol=1e-12)
 
 
 # --- mmd2

@@ -321,6 +321,12 @@ def test_changes_are_small_and_centred() -> None:
     # The y axis does not take part in the shear, so it shows the turn alone.
     turn = torch.atan2(forward[:, 1, 0], forward[:, 0, 0])
     assert float(turn.abs().max()) == pytest.approx(np.deg2rad(10), abs=1e-3)
+    # Turned back, what is left is a scale and a shear along x.
+    cos, sin = turn.cos(), turn.sin()
+    rest = torch.stack((torch.stack((cos, sin), 1), torch.stack((-sin, cos), 1)), 1) @ forward
+    assert float(rest[:, 1, 0].abs().max()) < 1e-6
+    assert torch.allclose(rest[:, 0, 0], rest[:, 1, 1], rtol=1e-5)
+    assert float((rest[:, 0, 1] / rest[:, 1, 1]).abs().max()) == pytest.approx(0.1, abs=1e-3)
     assert torch.allclose(maps.mean(0), torch.tensor([[1.0, 0, 0], [0, 1, 0]]).double(), atol=0.01)
     assert bool((torch.linalg.det(forward) > 0).all())
 

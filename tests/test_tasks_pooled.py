@@ -78,6 +78,15 @@ def test_too_few_samples_are_drawn_with_replacement_and_said_once() -> None:
         distribution.split("train").sample(30, 8, 4, generator())
 
 
+@pytest.mark.parametrize(("shots", "queries"), [(8, 1), (1, 8), (30, 2)])
+def test_two_samples_are_one_for_each_side(shots: int, queries: int) -> None:
+    with pytest.warns(UserWarning, match="replacement"):
+        batch = from_arrays(numbered(2, 2, 2)).sample(3, shots, queries, generator())
+    for task in range(3):
+        assert {float(batch.support[task, 0, 1]), float(batch.query[task, 0, 1])} == {0.0, 1.0}
+        assert len(batch.support[task].unique(dim=0)) == len(batch.query[task].unique(dim=0)) == 1
+
+
 def test_the_generator_decides_everything() -> None:
     distribution = from_arrays(numbered(12, 13, 14))
     one, same, other = (distribution.sample(6, 3, 3, generator(seed)) for seed in (1, 1, 2))

@@ -61,6 +61,7 @@ def test_samples_follow_the_mixture() -> None:
     assert torch.allclose(distance.square().mean(1).sqrt(), math.sqrt(2) * mixture.deviation, rtol=0.1), (
         "two coordinates with the deviation each"
     )
+    assert float((distance / mixture.deviation[:, None]).max()) <= 4.001
     counts = torch.stack([(mode == number).sum(1) for number in range(8)], 1)
     assert int(counts.min()) > 180
     assert int(counts.max()) < 330

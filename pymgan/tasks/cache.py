@@ -55,7 +55,7 @@ def store(name: str, arrays: Mapping[str, np.ndarray]) -> None:
     A reader never sees half a file, also when several processes write at once.
     """
     body = io.BytesIO()
-    np.savez(body, allow_pickle=False, **arrays)
+    np.savez(body, **arrays)
     data = body.getvalue()
     folder = directory()
     temporary = ""

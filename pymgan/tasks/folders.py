@@ -176,7 +176,7 @@ def _flat(image: Image.Image, mode: str) -> Image.Image:
         # Pillow would cut 16-bit grey at 255 instead of scaling it.
         wide = np.asarray(image).astype(np.int64)
         return Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8)).convert(mode)
-    if image.has_transparency_data:
+    if {"A", "a"} & set(image.getbands()) or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert(mode)
