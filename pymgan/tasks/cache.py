@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def store(name: str, arrays: Mapping[str, np.ndarray]) -> None:
     A reader never sees half a file, also when several processes write at once.
     """
     body = io.BytesIO()
-    np.savez(body, **arrays)
+    np.savez(body, **cast("dict[str, Any]", arrays))
     data = body.getvalue()
     folder = directory()
     temporary = ""
