@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options.command(options)
         except KeyboardInterrupt as stop:
-            print(str(stop) or "stopped", file=sys.stderr)
+            print(str(stop) or "stopped; the same command goes on from the last checkpoint", file=sys.stderr)
             return STOPPED
         except BrokenPipeError:
             return FAILED
@@ -202,8 +202,8 @@ def _train(options: argparse.Namespace) -> None:
         resume=options.resume,
         progress=options.progress,
     )
-    assert run.summary is not None  # a run that ends has one
-    print(table(run.summary))
+    if run.summary is not None:  # always, for a run that ends
+        print(table(run.summary))
     print(f"{out}/summary.json  {out}/samples.png")
 
 

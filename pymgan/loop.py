@@ -138,14 +138,13 @@ class Trainer:
         return {row["method"]: row["wall_s"] for row in self.history}
 
     def estimate(self) -> tuple[float, float]:
-        """Seconds of the remaining steps and bytes of memory, from trying steps of each method."""
+        """Seconds of the remaining steps and bytes that this process needs, from trying a few steps."""
         seconds = 0.0
-        before = peak_memory()
         for learner in self.learners:
             left = self.settings.steps[learner.meta.name] - learner.step
             if left > 0:
                 seconds += left * min(self._try_step(learner) for _ in range(3))
-        return seconds, max(0.0, peak_memory() - before)
+        return seconds, peak_memory()
 
     def _try_step(self, learner: Learner) -> float:
         """Seconds of one meta-step that changes nothing."""

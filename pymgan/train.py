@@ -294,7 +294,7 @@ def _announce(
     )
     say(
         f"{'resuming: ' if resumed else ''}{left} steps; about {duration(seconds)} and "
-        f"{bytes_text(memory)} beyond torch itself"
+        f"{bytes_text(memory)} of memory"
     )
 
 

@@ -74,7 +74,6 @@ class Meta(ABC):
 
     name: ClassVar[str]
     trains: ClassVar[bool] = True
-    learns_rates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         whole("inner_steps", self.inner_steps, least=1)
@@ -100,6 +99,11 @@ class Meta(ABC):
         self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int
     ) -> Direction:
         """One meta-step at phi [P] with inner rates [K, 2] on one batch of tasks. Changes nothing."""
+
+    @property
+    def learns_rates(self) -> bool:
+        """Whether the inner rates are trained too."""
+        return False
 
     def step_batch(self, *, tasks_per_step: int, shots: int, queries: int) -> int:
         """Real samples (and as many fakes) in a batch of the engine that takes this method's meta-steps."""
@@ -149,10 +153,8 @@ def number(name: str, value: Any, *, low: float, below: float = math.inf) -> Non
 
 def support_data(batch: TaskBatch, engine: Engine, steps: int) -> Data:
     """The whole support set at every one of K steps, without a copy: stride 0 along K."""
-    index = batch.support_index
-    if index is not None:
-        pool = batch.support_pool
-        assert pool is not None  # the two come together
+    pool, index = batch.support_pool, batch.support_index
+    if pool is not None and index is not None:
         return Data(
             real=pool.to(engine.device, engine.dtype), indices=index.unsqueeze(1).expand(-1, steps, -1)
         )

@@ -64,25 +64,24 @@ class MAML(Meta):
             )
 
     @property
-    def learns_rates(self) -> bool:  # type: ignore[override]
+    def learns_rates(self) -> bool:
         return self.learn_rates
 
     def direction(
         self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int
     ) -> Direction:
-        second = self.order == 2
-        adapted = fine_tune(engine, phi, rates, batch, seed=seed, steps=self.inner_steps, keep=second)
+        adapted = fine_tune(
+            engine, phi, rates, batch, seed=seed, steps=self.inner_steps, keep=self.order == 2
+        )
         objective, cotangents, keep, support = self._cotangents(engine, adapted, batch, seed)
         valid = adapted.trace.valid.clone()
         rate_gradient = None
-        if second:
-            assert adapted.saved is not None  # keep=True
+        if adapted.saved is not None:
             pulled = engine.pullback(
                 adapted.saved, cotangents, keep=keep, support=support, rates=self.learn_rates
             )
             gradient = pulled.v0[0] if len(pulled.v0) == 1 else pulled.v0.sum(0)
-            if pulled.d_rate is not None:
-                rate_gradient = pulled.d_rate.sum(0)
+            rate_gradient = None if pulled.d_rate is None else pulled.d_rate.sum(0)
         else:
             gradient = _kept(engine, cotangents, keep).sum(0)
         valid &= torch.isfinite(gradient.sum(1)) & torch.isfinite(objective)
@@ -101,26 +100,22 @@ class MAML(Meta):
         self, engine: Engine, adapted: Adapted, batch: TaskBatch, seed: int
     ) -> tuple[Tensor, Tensor, list[str], list[str]]:
         """Objective [T], cotangents [C,T,P] at phi_K, and of each the half of v_0 to keep and its support."""
-        quality, game = None, None
-        if self.objective != "game":
-            objective, quality = energy(
-                engine, adapted.phi, batch, samples=self.samples, seed=seed, step=self.inner_steps
-            )
-        if self.objective != "energy" or self.order == 1:
-            game = _game(engine, adapted.phi, batch, seed, self.inner_steps)
-            if quality is None:
-                objective = game[0]
         if self.objective == "energy" and self.order == 2:
-            assert quality is not None
+            objective, quality = self._quality(engine, adapted, batch, seed)
             return objective, quality.unsqueeze(0), ["GD"], ["G"]
-        assert game is not None
-        both = game[1]
-        if self.objective == "energy":  # first order: D has no other gradient than its own loss
-            assert quality is not None
-            return objective, torch.stack((quality, both[1])), ["G", "D"], ["G", "GD"]
-        if quality is not None:
-            both = both + quality
-        return objective, both, ["G", "D"], ["GD", "GD"]
+        losses, game = _game(engine, adapted.phi, batch, seed, self.inner_steps)
+        if self.objective == "game":
+            return losses, game, ["G", "D"], ["GD", "GD"]
+        objective, quality = self._quality(engine, adapted, batch, seed)
+        if self.objective == "joint":
+            return objective, game + quality, ["G", "D"], ["GD", "GD"]
+        # Energy at first order: the discriminator has no other gradient than that of its own loss.
+        return objective, torch.stack((quality, game[1])), ["G", "D"], ["G", "GD"]
+
+    def _quality(
+        self, engine: Engine, adapted: Adapted, batch: TaskBatch, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        return energy(engine, adapted.phi, batch, samples=self.samples, seed=seed, step=self.inner_steps)
 
 
 def energy(
