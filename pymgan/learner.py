@@ -24,10 +24,12 @@ class Learner:
     Args:
         meta: the method.
         phi: [P] float32, the initial meta-parameters.
+        steps: that the whole run takes; a linear schedule ends there.
     """
 
-    def __init__(self, meta: Meta, phi: Tensor) -> None:
+    def __init__(self, meta: Meta, phi: Tensor, steps: int) -> None:
         self.meta = meta
+        self.steps = steps
         self.step = 0
         self.tasks = 0
         self.skipped = 0
@@ -35,9 +37,9 @@ class Learner:
         self.average = phi.detach().float().clone()
         self._first_rates = meta.rates()
         self.rates = nn.Parameter(self._first_rates.clone(), requires_grad=meta.learns_rates)
-        groups: list[dict[str, Any]] = [{"params": [self.phi]}]
+        groups: list[dict[str, Any]] = [{"params": [self.phi], "full_lr": meta.outer_lr}]
         if meta.learns_rates:
-            groups.append({"params": [self.rates], "lr": RATE_LR * float(self._first_rates.max())})
+            groups.append({"params": [self.rates], "full_lr": RATE_LR * float(self._first_rates.max())})
         self._adam = torch.optim.Adam(groups, lr=meta.outer_lr, betas=meta.betas)
 
     @property
@@ -53,6 +55,7 @@ class Learner:
     def descend(self, direction: Direction) -> float:
         """Take one outer step, if any task is valid; returns the gradient's norm before clipping."""
         valid = int(direction.valid.sum())
+        left = 1 - self.step / self.steps if self.meta.schedule == "linear" else 1.0
         self.step += 1
         self.tasks += len(direction.valid)
         self.skipped += len(direction.valid) - valid
@@ -65,6 +68,8 @@ class Learner:
         self.phi.grad = gradient
         if direction.rates is not None:
             self.rates.grad = direction.rates.to(self.rates.dtype).cpu()
+        for group in self._adam.param_groups:
+            group["lr"] = group["full_lr"] * left
         self._adam.step()
         with torch.no_grad():
             if direction.rates is not None:

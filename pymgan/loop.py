@@ -109,7 +109,9 @@ class Trainer:
         show: bool = True,
     ) -> None:
         self.settings = settings
-        self.learners = [Learner(method, initial) for method in methods if method.trains]
+        self.learners = [
+            Learner(method, initial, settings.steps[method.name]) for method in methods if method.trains
+        ]
         self.engines = engines
         self.initial = initial
         self.history: list[dict[str, Any]] = []

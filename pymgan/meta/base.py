@@ -59,6 +59,7 @@ class Meta(ABC):
         play: "simultaneous" or "alternating" (D first).
         momentum: of the inner SGD.
         outer_lr, betas: of the outer Adam.
+        schedule: "linear" lets the outer rate fall to zero over the run, "constant" keeps it.
         clip: the outer gradient is scaled down to this norm; None leaves it alone.
         ema: decay of the average of the meta-parameters that is used to adapt and evaluate.
     """
@@ -69,6 +70,7 @@ class Meta(ABC):
     momentum: float = 0.0
     outer_lr: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.99)
+    schedule: str = "linear"
     clip: float | None = 10.0
     ema: float = 0.998
 
@@ -88,6 +90,8 @@ class Meta(ABC):
         object.__setattr__(self, "betas", as_pair("betas", self.betas))
         for beta in self.betas:
             number("betas", beta, low=0.0, below=1.0)
+        if self.schedule not in ("linear", "constant"):
+            raise ValueError(f"expected schedule 'linear' or 'constant', got {self.schedule!r}")
         if self.clip is not None:
             number("clip", self.clip, low=0.0)
             if self.clip == 0.0:
