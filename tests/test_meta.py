@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -230,7 +231,7 @@ def test_the_outer_rate_falls_to_zero() -> None:
         for _ in range(4):
             learner.descend(replace(result, gradient=torch.ones(4)))
             places.append(learner.parameters.clone())
-        moves[schedule] = [float((a - b)[0]) for a, b in zip(places, places[1:], strict=False)]
+        moves[schedule] = [float((a - b)[0]) for a, b in pairwise(places)]
     assert moves["constant"] == pytest.approx([3e-3] * 4, rel=1e-3)  # Adam on a constant gradient
     assert moves["linear"] == pytest.approx([3e-3, 2.25e-3, 1.5e-3, 0.75e-3], rel=1e-3)
 
