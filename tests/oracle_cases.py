@@ -357,6 +357,33 @@ def draw_far(case: Case, draws: int) -> Inputs:
     return _take(inputs, margin(case, engine, inputs).argsort(descending=True, stable=True)[:draws])
 
 
+def neighbours(inputs: Inputs, count: int, distance: float) -> Inputs:
+    """[T * count] tasks: each task `count` times over, every number moved by about `distance` of itself.
+
+    Conditioned like the original, but rounded in other ways. Zeros stay zeros; what tasks share stays as it is.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tasks = torch.arange(len(inputs.phi)).repeat_interleave(count)
+    x = _take(inputs, tasks)
+
+    def near(value: Tensor) -> Tensor:
+        return value * (1 + distance * torch.randn(value.shape, generator=generator))
+
+    assert x.data.noise is not None
+    real = x.data.real
+    if x.data.indices is None:
+        real = near(real[:, :1]).expand(real.shape) if real.stride(1) == 0 else near(real)
+    return replace(
+        x,
+        phi=near(x.phi),
+        state=State(near(x.state.moments), x.state.count),
+        data=Data(real, x.data.indices, near(x.data.noise)),
+        cotangents=near(x.cotangents),
+        state_cotangents=None if x.state_cotangents is None else near(x.state_cotangents),
+        sample_cotangent=near(x.sample_cotangent),
+    )
+
+
 def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
     """[T], how close each task's trajectory comes to a point where a derivative jumps, in units of that layer's size.
 

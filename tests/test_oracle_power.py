@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pymgan.contract import Adapted, Data, Pulled, Rng, Saved, Schedule, State
 from pymgan.gan import GAN
 from pymgan.reference import ReferenceEngine, _Scores, discriminator_loss
-from tests.battery import Row, compare, error_of, measure
+from tests.battery import Row, compare, draw_errors, measure, rms
 from tests.oracle_cases import Case, cases, draw, make_reference, reference
 
 F32 = torch.float32
@@ -212,13 +212,16 @@ def test_float64_passes_its_own_bound() -> None:
 
 def test_errors_are_measured_as_said() -> None:
     exact = torch.full((4, 5), 2.0)
-    assert error_of(exact + 0.2, exact) == pytest.approx(0.1)
-    assert error_of(exact, exact) == 0
-    assert error_of(torch.full_like(exact, 0.3), torch.zeros_like(exact)) == pytest.approx(0.3)
-    assert error_of(exact.where(exact < 0, float("nan")), exact) == float("inf")
-    assert error_of(exact.where(exact < 0, float("inf")), exact) == float("inf")
+    assert draw_errors(exact, exact).tolist() == [0.0] * 4
+    off = exact.clone()
+    off[1] += 0.2
+    assert draw_errors(off, exact).tolist() == pytest.approx([0, 0.2, 0, 0])
+    off[2, 3] = float("nan")
+    off[3, 0] = float("inf")
+    assert draw_errors(off, exact)[2:].tolist() == [float("inf")] * 2
     with pytest.raises(AssertionError, match="shape"):
-        error_of(exact[:1], exact)
+        draw_errors(exact[:1], exact)
+    assert rms(torch.tensor([3.0, 4.0])) == pytest.approx(12.5**0.5)
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)

@@ -1,0 +1,43 @@
+"""Every engine and instruction set that this machine can execute, as the battery wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+import pymgan
+from pymgan.contract import Engine
+from pymgan.engine import instruction_sets
+from tests.oracle_cases import Case
+
+Make = Callable[[Case], Engine]
+
+
+def make(engine: str, *, isa: str | None = None, dtype: torch.dtype = torch.float32, **options: object) -> Make:
+    """An engine by name; options override what the case says."""
+
+    def build(case: Case) -> Engine:
+        arguments: dict[str, object] = {
+            "fakes": case.fakes,
+            "reals": case.reals,
+            "play": case.play,
+            "momentum": case.momentum,
+            "storage": case.storage,
+            "dtype": dtype,
+            "engine": engine,
+            "isa": isa,
+        }
+        return pymgan.compile(case.gan, **{**arguments, **options})  # type: ignore[arg-type]
+
+    return build
+
+
+def all_engines() -> dict[str, Make]:
+    """By id: cpu on each instruction set and torch, in both dtypes."""
+    found = {}
+    for name, dtype in (("float32", torch.float32), ("float64", torch.float64)):
+        for isa in instruction_sets()[1]:
+            found[f"cpu-{isa}-{name}"] = make("cpu", isa=isa, dtype=dtype)
+        found[f"torch-{name}"] = make("torch", dtype=dtype)
+    return found
