@@ -96,53 +96,81 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with defaults, where there is one to show."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
+_COUNTS = {
+    "steps": "meta-steps; trained rivals take as many as fit into the same wall time",
+    "tasks_per_step": "tasks in a meta-batch",
+    "shots": "samples in a task's support set",
+    "queries": "samples in a task's query set",
+    "seed": "of initial weights, tasks and noise",
+    "test_tasks": "tasks of test classes in the evaluation at the end",
+}
+
+
 def _add_train(commands: Any) -> None:
-    from .meta import MAML
+    from .tasks import NAMES
     from .train import DEFAULTS
 
     parser = commands.add_parser(
         "train",
         help="meta-learn a GAN, train its rivals beside it, evaluate all of them",
-        description="Without arguments: MAML, Joint and Reptile on glyphs, evaluated with Scratch "
-        "beside them on test classes.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Without arguments: MAML, Joint and Reptile on glyphs, evaluated on test classes "
+        "with Scratch "
+        "beside them. The same command again goes on where a run has stopped.",
+        formatter_class=_Help,
     )
     add = parser.add_argument
-    add(
-        "--tasks",
-        default=DEFAULTS["tasks"],
-        help="glyphs, glyphs32, digits, rings, or a folder with one folder of images per class",
-    )
-    add("--size", type=int, default=16, help="side of the images of a folder")
+    add("--tasks", default=DEFAULTS["tasks"], help=f"{', '.join(NAMES)}, or a folder of folders of images")
+    add("--size", type=int, default=16, help="side in pixels of the images of a folder")
     add("--channels", type=int, choices=(1, 3), default=1, help="channels of the images of a folder")
-    add("--arch", default="mlp", help="networks: mlp, or mlp:256,256 for hidden widths")
+    add("--arch", default="mlp", help="networks: mlp, or mlp:256,256 for hidden widths of your own")
     add("--loss", default="nonsaturating", help="nonsaturating, hinge, least_squares or wasserstein")
-    add("--meta", default="maml", help="maml, joint, reptile or scratch")
+    _add_method(parser)
+    add("--rivals", default=",".join(DEFAULTS["rivals"]), help="methods to compare with, or none")
+    for name, text in _COUNTS.items():
+        add(_flag(name), type=int, default=DEFAULTS[name], help=text)
+    add("--engine", default=DEFAULTS["engine"], help="auto, or one of pymgan env")
+    add("--device", default=DEFAULTS["device"], help="auto, or a torch device")
+    add("--threads", type=int, default=None, help="of the engine; all cores by default")
+    add("--out", default=None, help="run folder; runs/TASKS by default")
+    flag = argparse.BooleanOptionalAction
+    add("--resume", action=flag, default=True, help="go on with a run that is in --out already")
+    add("--progress", action=flag, default=True, help="progress bar and lines on stderr")
+    parser.set_defaults(command=_train)
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    """The fields of the `meta=` value that have a flag. None leaves the method's own default."""
+    from .meta import MAML, METHODS
+
     default = MAML()
-    for name, kind in (("order", int), ("objective", str), ("inner_steps", int), ("outer_lr", float)):
-        add(_flag(name), type=kind, default=None, help=f"of --meta; maml's is {getattr(default, name)}")
+    group = parser.add_argument_group("method")
+    add = group.add_argument
+    add("--meta", default=default.name, help=", ".join(METHODS))
+    add("--order", type=int, choices=(1, 2), help=f"of maml's gradient (default: {default.order})")
+    add("--objective", help=f"of maml: energy, game or joint (default: {default.objective})")
+    add("--inner-steps", type=int, help=f"of an adaptation (default: {default.inner_steps})")
     add(
         "--inner-lr",
         type=float,
         nargs="+",
-        default=None,
-        help=f"of --meta, one number or G and D; maml's is {default.inner_lr}",
+        metavar="RATE",
+        help=f"of both, or of G and D (maml: {default.inner_lr})",
     )
-    add("--play", choices=("simultaneous", "alternating"), default=None, help="of --meta")
-    add("--rivals", default=",".join(DEFAULTS["rivals"]), help="methods to compare with, or none")
-    for name in ("steps", "tasks_per_step", "shots", "queries", "seed", "test_tasks"):
-        add(_flag(name), type=int, default=DEFAULTS[name], help=" ")
-    add("--engine", default=DEFAULTS["engine"], help="auto, or one of pymgan env")
-    add("--device", default=DEFAULTS["device"], help=" ")
-    add("--threads", type=int, default=None, help="of the engine; all cores by default")
-    add("--out", default=None, help="run folder; runs/TASKS by default")
-    add("--resume", action=argparse.BooleanOptionalAction, default=True, help="continue the run in --out")
-    add("--progress", action=argparse.BooleanOptionalAction, default=True, help=" ")
-    parser.set_defaults(command=_train)
+    add("--outer-lr", type=float, help=f"of the outer Adam (maml: {default.outer_lr})")
+    add("--play", choices=("simultaneous", "alternating"), help=f"of the players (default: {default.play})")
 
 
 def _add_adapt(commands: Any) -> None:
-    parser = commands.add_parser("adapt", help="adapt a run to a folder of your own images")
+    parser = commands.add_parser(
+        "adapt", help="adapt a run to a folder of your own images", formatter_class=_Help
+    )
     add = parser.add_argument
     add("--run", required=True, help="run folder of pymgan train")
     add("--images", required=True, help="folder of images of one class")
@@ -160,7 +188,9 @@ def _add_adapt(commands: Any) -> None:
 
 def _add_sample(commands: Any) -> None:
     parser = commands.add_parser(
-        "sample", help="draw samples from adapted weights, or from a run before adaptation"
+        "sample",
+        help="draw samples from adapted weights, or from a run before adaptation",
+        formatter_class=_Help,
     )
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
