@@ -1,5 +1,5 @@
-// The only file that knows pybind11. Buffers arrive as addresses (pymgan/engine.py has checked shapes, dtypes and contiguity);
-// calls release the GIL.
+// The only file that knows pybind11. Buffers arrive as addresses (pymgan/engine.py has checked shapes, dtypes and
+// contiguity); calls release the GIL.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -79,18 +79,24 @@ template <class T>
 class CpuEngine {
  public:
   CpuEngine(const Plan& plan, Game game, const std::string& storage, const std::string& isa)
-      : storage_(Storage::parse(storage)), isa_(cpu::chosen_isa(isa.c_str())), program_(plan, with_storage(game, storage_), cpu::cpu_target()) {}
+      : storage_(Storage::parse(storage)),
+        isa_(cpu::chosen_isa(isa.c_str())),
+        program_(plan, with_storage(game, storage_), cpu::cpu_target()) {}
 
   Program& program() { return program_; }
   std::string isa() const { return isa_.name; }
 
   int64_t saved_elements(int steps) { return cpu::saved_elements(program_, schedule_storage(storage_, steps), steps); }
   int64_t adapt_workspace(int threads) { return cpu::adapt_workspace(program_, threads); }
-  int64_t pull_workspace(const std::vector<std::string>& support, const std::vector<std::string>& keep, bool rates, int steps, int threads) {
-    return cpu::pull_workspace(program_, schedule_storage(storage_, steps), halves_of(support, keep), rates, steps, threads);
+  int64_t pull_workspace(const std::vector<std::string>& support, const std::vector<std::string>& keep, bool rates,
+                         int steps, int threads) {
+    return cpu::pull_workspace(program_, schedule_storage(storage_, steps), halves_of(support, keep), rates, steps,
+                               threads);
   }
   int64_t gradients_workspace(bool full, int threads) { return cpu::gradients_workspace(program_, full, threads); }
-  int64_t generate_workspace(int batch, bool vjp, int threads) { return cpu::generate_workspace(program_, batch, vjp, threads); }
+  int64_t generate_workspace(int batch, bool vjp, int threads) {
+    return cpu::generate_workspace(program_, batch, vjp, threads);
+  }
 
   void adapt(const py::dict& d) {
     cpu::AdaptCall<T> c;
@@ -166,32 +172,19 @@ class CpuEngine {
   }
 
   // out [tasks][count][features], densely
-  void noise(uint64_t seed, Address task_numbers, Address steps, uint32_t stream, int64_t tasks, int count, int features, Address out,
-             Address workspace) {
+  void noise(uint64_t seed, Address task_numbers, Address steps, uint32_t stream, int64_t tasks, int count,
+             int features, Address out, Address workspace) {
     const auto* numbers = pointer<const int64_t>(task_numbers);
     const auto* step = pointer<const int64_t>(steps);
     T* rows = pointer<T>(workspace);  // [count][padded(features)]
     const int64_t ld = cpu::padded(features);
     py::gil_scoped_release release;
     for (int64_t t = 0; t < tasks; ++t) {
-      kernels().noise({seed, static_cast<uint64_t>(numbers[t]), static_cast<uint64_t>(step[t]), stream}, count, features, ld, rows);
-      for (int r = 0; r < count; ++r) std::copy_n(rows + r * ld, features, pointer<T>(out) + (t * count + r) * features);
+      kernels().noise({seed, static_cast<uint64_t>(numbers[t]), static_cast<uint64_t>(step[t]), stream}, count,
+                      features, ld, rows);
+      for (int r = 0; r < count; ++r)
+        std::copy_n(rows + r * ld, features, pointer<T>(out) + (t * count + r) * features);
     }
-  }
-
-  void distance(const py::dict& d) {
-    cpu::DistanceCall<T> c;
-    c.tasks = d["tasks"].cast<int64_t>();
-    c.a_count = d["a_count"].cast<int>();
-    c.b_count = d["b_count"].cast<int>();
-    c.features = d["features"].cast<int>();
-    c.threads = d["threads"].cast<int>();
-    c.a = pointer<const T>(d["a"].cast<Address>());
-    c.b = pointer<const T>(d["b"].cast<Address>());
-    c.value = pointer<double>(d["value"].cast<Address>());
-    c.cotangent = pointer<T>(d["cotangent"].cast<Address>());
-    py::gil_scoped_release release;
-    cpu::distance(c);
   }
 
  private:
@@ -212,30 +205,47 @@ class CpuEngine {
 };
 
 template <class T>
+void distance(const py::dict& d) {
+  cpu::DistanceCall<T> c;
+  c.tasks = d["tasks"].cast<int64_t>();
+  c.a_count = d["a_count"].cast<int>();
+  c.b_count = d["b_count"].cast<int>();
+  c.features = d["features"].cast<int>();
+  c.threads = d["threads"].cast<int>();
+  c.a = pointer<const T>(d["a"].cast<Address>());
+  c.b = pointer<const T>(d["b"].cast<Address>());
+  c.value = pointer<double>(d["value"].cast<Address>());
+  c.cotangent = pointer<T>(d["cotangent"].cast<Address>());
+  py::gil_scoped_release release;
+  cpu::distance(c);
+}
+
+template <class T>
 void bind_cpu_engine(py::module_& m, const char* name) {
   using E = CpuEngine<T>;
   py::class_<E>(m, name)
-      .def(py::init<const Plan&, Game, const std::string&, const std::string&>(), py::arg("plan"), py::arg("game"), py::arg("storage"),
-           py::arg("isa") = "")
+      .def(py::init<const Plan&, Game, const std::string&, const std::string&>(), py::arg("plan"), py::arg("game"),
+           py::arg("storage"), py::arg("isa") = "")
       .def_property_readonly("program", &E::program, py::return_value_policy::reference_internal)
       .def_property_readonly("isa", &E::isa)
       .def("saved_elements", &E::saved_elements, py::arg("steps"))
       .def("adapt_workspace", &E::adapt_workspace, py::arg("threads"))
-      .def("pull_workspace", &E::pull_workspace, py::arg("support"), py::arg("keep"), py::arg("rates"), py::arg("steps"), py::arg("threads"))
+      .def("pull_workspace", &E::pull_workspace, py::arg("support"), py::arg("keep"), py::arg("rates"),
+           py::arg("steps"), py::arg("threads"))
       .def("gradients_workspace", &E::gradients_workspace, py::arg("full"), py::arg("threads"))
       .def("generate_workspace", &E::generate_workspace, py::arg("batch"), py::arg("vjp"), py::arg("threads"))
       .def("adapt", &E::adapt)
       .def("pullback", &E::pullback)
       .def("gradients", &E::gradients)
       .def("generate", &E::generate)
-      .def("noise", &E::noise)
-      .def("distance", &E::distance);
+      .def("noise", &E::noise);
 }
 
 Activation activation_of(const std::string& name) {
   static const std::map<std::string, Activation> names{
-      {"identity", Activation::identity}, {"leaky_relu", Activation::leaky_relu}, {"relu", Activation::relu},
-      {"elu", Activation::elu},           {"silu", Activation::silu},             {"softplus", Activation::softplus},
+      {"identity", Activation::identity}, {"leaky_relu", Activation::leaky_relu},
+      {"relu", Activation::relu},         {"elu", Activation::elu},
+      {"silu", Activation::silu},         {"softplus", Activation::softplus},
       {"tanh", Activation::tanh},         {"sigmoid", Activation::sigmoid}};
   if (auto at = names.find(name); at != names.end()) return at->second;
   throw std::invalid_argument("plan: unknown activation '" + name + "'");
@@ -279,10 +289,19 @@ void bind_plan(py::module_& m) {
                  {"linear", LayerKind::linear}, {"activation", LayerKind::activation}, {"reshape", LayerKind::reshape}};
              auto at = kinds.find(kind);
              if (at == kinds.end()) throw std::invalid_argument("plan: unknown layer kind '" + kind + "'");
-             return PlanRow{at->second, name, input, std::move(in_shape), std::move(out_shape), weight, bias, activation_of(activation), attributes};
+             return PlanRow{at->second,
+                            name,
+                            input,
+                            std::move(in_shape),
+                            std::move(out_shape),
+                            weight,
+                            bias,
+                            activation_of(activation),
+                            attributes};
            }),
-           py::arg("kind"), py::arg("name"), py::arg("input"), py::arg("in_shape"), py::arg("out_shape"), py::arg("weight") = -1,
-           py::arg("bias") = -1, py::arg("activation") = "identity", py::arg("attributes") = std::array<double, 2>{})
+           py::arg("kind"), py::arg("name"), py::arg("input"), py::arg("in_shape"), py::arg("out_shape"),
+           py::arg("weight") = -1, py::arg("bias") = -1, py::arg("activation") = "identity",
+           py::arg("attributes") = std::array<double, 2>{})
       .def_readonly("kind", &PlanRow::kind)
       .def_readonly("name", &PlanRow::name)
       .def_readonly("input", &PlanRow::input)
@@ -293,7 +312,9 @@ void bind_plan(py::module_& m) {
       .def_readonly("activation", &PlanRow::activation)
       .def_readonly("attributes", &PlanRow::attributes);
   py::class_<Network>(m, "Network")
-      .def(py::init([](std::vector<int64_t> in_shape, std::vector<PlanRow> rows) { return Network{std::move(in_shape), std::move(rows)}; }),
+      .def(py::init([](std::vector<int64_t> in_shape, std::vector<PlanRow> rows) {
+             return Network{std::move(in_shape), std::move(rows)};
+           }),
            py::arg("in_shape"), py::arg("rows"))
       .def_readonly("in_shape", &Network::in_shape)
       .def_readonly("rows", &Network::rows);
@@ -312,11 +333,12 @@ void bind_plan(py::module_& m) {
 
 void bind_program(py::module_& m) {
   py::class_<Game>(m, "Game")
-      .def(py::init([](const std::string& loss, double smoothing, int fakes, int reals, bool alternating, double momentum, bool keep_all) {
+      .def(py::init([](const std::string& loss, double smoothing, int fakes, int reals, bool alternating,
+                       double momentum, bool keep_all) {
              return Game{loss_of(loss), smoothing, fakes, reals, alternating, momentum, keep_all};
            }),
-           py::arg("loss"), py::arg("smoothing"), py::arg("fakes"), py::arg("reals"), py::arg("alternating"), py::arg("momentum"),
-           py::arg("keep_all") = false)
+           py::arg("loss"), py::arg("smoothing"), py::arg("fakes"), py::arg("reals"), py::arg("alternating"),
+           py::arg("momentum"), py::arg("keep_all") = false)
       .def_readonly("loss", &Game::loss)
       .def_readonly("smoothing", &Game::smoothing)
       .def_readonly("alternating", &Game::alternating)
@@ -334,11 +356,17 @@ void bind_program(py::module_& m) {
   py::class_<Value>(m, "Value")
       .def_readonly("name", &Value::name)
       .def_property_readonly("slot", [](const Value& v) { return name(v.slot); })
-      .def_property_readonly("shape", [](const Value& v) { return v.shape == Shape::rows ? "rows" : v.shape == Shape::vector ? "vector" : "parameters"; })
+      .def_property_readonly(
+          "shape",
+          [](const Value& v) {
+            return v.shape == Shape::rows ? "rows" : v.shape == Shape::vector ? "vector" : "parameters";
+          })
       .def_readonly("index", &Value::index)
       .def_readonly("rows", &Value::rows)
       .def_readonly("columns", &Value::columns)
-      .def_property_readonly("player", [](const Value& v) -> std::optional<int> { return v.player < 0 ? std::nullopt : std::optional(v.player); })
+      .def_property_readonly(
+          "player",
+          [](const Value& v) -> std::optional<int> { return v.player < 0 ? std::nullopt : std::optional(v.player); })
       .def_readonly("elements", &Value::elements)
       .def_readonly("offset", &Value::offset);
   py::class_<Instr> instr(m, "Instr");
@@ -353,10 +381,11 @@ void bind_program(py::module_& m) {
       .def_readonly("accumulate", &Instr::accumulate)
       .def_property_readonly("player", [](const Instr& i) { return index(i.player); })
       .def_readonly("index", &Instr::index)
-      .def_property_readonly("apply", [](const Instr& i) {
-        static const char* const names[] = {"store", "act", "chain", "chain2"};
-        return names[static_cast<int>(i.apply)];
-      })
+      .def_property_readonly("apply",
+                             [](const Instr& i) {
+                               static const char* const names[] = {"store", "act", "chain", "chain2"};
+                               return names[static_cast<int>(i.apply)];
+                             })
       .def_readonly("activation", &Instr::activation)
       .def_readonly("attributes", &Instr::attributes)
       .def_readonly("fakes", &Instr::fakes)
@@ -364,16 +393,20 @@ void bind_program(py::module_& m) {
       .def_readonly("flops", &Instr::flops)
       .def_readonly("bytes", &Instr::bytes);
   // Absent operands read as None.
-  auto operand = [&](const char* name, Ref Instr::*field) {
-    instr.def_property_readonly(name, [field](const Instr& i) { return i.*field ? std::optional(i.*field) : std::nullopt; });
+  auto operand = [&](const char* name, Ref Instr::* field) {
+    instr.def_property_readonly(name,
+                                [field](const Instr& i) { return i.*field ? std::optional(i.*field) : std::nullopt; });
   };
   operand("a0", &Instr::a0), operand("b0", &Instr::b0), operand("a1", &Instr::a1), operand("b1", &Instr::b1);
   operand("bias", &Instr::bias), operand("scale", &Instr::scale), operand("dot", &Instr::dot);
   operand("ref", &Instr::ref), operand("q", &Instr::q), operand("g", &Instr::g);
   operand("theta", &Instr::theta), operand("moment", &Instr::moment), operand("rate_scale", &Instr::rate_scale);
-  operand("moved", &Instr::moved), operand("out", &Instr::out), operand("pre", &Instr::pre), operand("dot_out", &Instr::dot_out);
-  operand("c_g", &Instr::c_g), operand("c_d", &Instr::c_d), operand("cc_g", &Instr::cc_g), operand("cc_d", &Instr::cc_d);
-  operand("stats", &Instr::stats), operand("v", &Instr::v), operand("v_moment", &Instr::v_moment), operand("d_scale", &Instr::d_scale);
+  operand("moved", &Instr::moved), operand("out", &Instr::out), operand("pre", &Instr::pre),
+      operand("dot_out", &Instr::dot_out);
+  operand("c_g", &Instr::c_g), operand("c_d", &Instr::c_d), operand("cc_g", &Instr::cc_g),
+      operand("cc_d", &Instr::cc_d);
+  operand("stats", &Instr::stats), operand("v", &Instr::v), operand("v_moment", &Instr::v_moment),
+      operand("d_scale", &Instr::d_scale);
   py::class_<Procedure>(m, "Procedure")
       .def_readonly("name", &Procedure::name)
       .def_readonly("values", &Procedure::values)
@@ -383,21 +416,22 @@ void bind_program(py::module_& m) {
       .def_readonly("bytes", &Procedure::bytes)
       .def("__str__", &Procedure::table);
   py::class_<Program>(m, "Program")
-      .def(py::init([](const Plan& plan, const Game& game) { return std::make_unique<Program>(plan, game, Target{}); }), py::arg("plan"), py::arg("game"),
-           "The program for an engine without packed layouts.")
+      .def(py::init([](const Plan& plan, const Game& game) { return std::make_unique<Program>(plan, game, Target{}); }),
+           py::arg("plan"), py::arg("game"), "The program for an engine without packed layouts.")
       .def_property_readonly("tensors", [](const Program& p) { return p.layout().tensors; })
       .def_property_readonly("game", &Program::game)
       .def_property_readonly("step", &Program::step, py::return_value_policy::reference_internal)
-      .def("pull",
-           [](Program& p, const std::vector<std::string>& support, const std::vector<std::string>& keep, bool rates) -> const Procedure& {
-             return p.pull(halves_of(support, keep), rates);
-           },
-           py::arg("support"), py::arg("keep"), py::arg("rates") = false, py::return_value_policy::reference_internal)
+      .def(
+          "pull",
+          [](Program& p, const std::vector<std::string>& support, const std::vector<std::string>& keep,
+             bool rates) -> const Procedure& { return p.pull(halves_of(support, keep), rates); },
+          py::arg("support"), py::arg("keep"), py::arg("rates") = false, py::return_value_policy::reference_internal)
       .def("gradients", &Program::gradients, py::arg("full") = false, py::return_value_policy::reference_internal)
       .def("generate", &Program::generate, py::arg("batch"), py::return_value_policy::reference_internal)
       .def("generate_vjp", &Program::generate_vjp, py::arg("batch"), py::return_value_policy::reference_internal);
   py::class_<StorageSchedule>(m, "StorageSchedule")
-      .def(py::init([](const std::string& storage, int steps) { return schedule_storage(Storage::parse(storage), steps); }),
+      .def(py::init(
+               [](const std::string& storage, int steps) { return schedule_storage(Storage::parse(storage), steps); }),
            py::arg("storage"), py::arg("steps"))
       .def_readonly("kept_slots", &StorageSchedule::kept_slots)
       .def_readonly("scratch_slots", &StorageSchedule::scratch_slots)
@@ -431,17 +465,34 @@ PYBIND11_MODULE(_core, m) {
   bind_program(m);
   bind_cpu_engine<float>(m, "CpuEngine32");
   bind_cpu_engine<double>(m, "CpuEngine64");
-  m.def("activation_formula", [](Activation activation, int order) { return tuple_of(activation_expression(activation, order)); },
-        py::arg("activation"), py::arg("order"), "f (order 0, of x), f' or f'' (orders 1, 2, of ref) as nested tuples; attributes are p0 and p1.");
-  m.def("loss_formula", [](const std::string& loss, const std::string& term, int order) { return tuple_of(loss_expression(loss_of(loss), term, order)); },
-        py::arg("loss"), py::arg("term"), py::arg("order"), "A loss's term 'g', 'd_fake' or 'd_real' of the score s, or a derivative; e is the smoothing.");
-  m.def("instruction_sets", [] {
-    int count = 0;
-    const cpu::Isa* sets = cpu::isas(&count);
-    py::list names;
-    for (int i = 0; i < count; ++i) names.append(py::make_tuple(sets[i].name, sets[i].supported()));
-    return names;
-  }, "(name, executable here) of every instruction set in this build, best first.");
-  m.def("chosen_instruction_set", [](const std::string& requested) { return std::string(cpu::chosen_isa(requested.c_str()).name); },
-        py::arg("requested") = "");
+  m.def(
+      "activation_formula",
+      [](Activation activation, int order) { return tuple_of(activation_expression(activation, order)); },
+      py::arg("activation"), py::arg("order"),
+      "f (order 0, of x), f' or f'' (orders 1, 2, of ref) as nested tuples; attributes are p0 and p1.");
+  m.def(
+      "loss_formula",
+      [](const std::string& loss, const std::string& term, int order) {
+        return tuple_of(loss_expression(loss_of(loss), term, order));
+      },
+      py::arg("loss"), py::arg("term"), py::arg("order"),
+      "A loss's term 'g', 'd_fake' or 'd_real' of the score s, or a derivative; e is the smoothing.");
+  m.def(
+      "distance",
+      [](bool is_double, const py::dict& call) { is_double ? distance<double>(call) : distance<float>(call); },
+      py::arg("is_double"), py::arg("call"), "Energy distance of every task and its cotangent.");
+  m.def(
+      "instruction_sets",
+      [] {
+        int count = 0;
+        const cpu::Isa* sets = cpu::isas(&count);
+        py::list names;
+        for (int i = 0; i < count; ++i) names.append(py::make_tuple(sets[i].name, sets[i].supported()));
+        return names;
+      },
+      "(name, executable here) of every instruction set in this build, best first.");
+  m.def(
+      "chosen_instruction_set",
+      [](const std::string& requested) { return std::string(cpu::chosen_isa(requested.c_str()).name); },
+      py::arg("requested") = "");
 }

@@ -208,8 +208,9 @@ void Builder::count() {
     visit_operands(instr, [&](const Ref& r, bool) {
       const Value& v = value(r);
       const int64_t elements = r.tensor >= 0 ? int64_t{layout.tensors[r.tensor].n} * layout.tensors[r.tensor].k
-                               : v.shape == Shape::parameters ? v.elements
-                               : int64_t{std::max(1, std::min(instr.rows, v.rows))} * v.columns;
+                               : v.shape == Shape::parameters
+                                   ? v.elements
+                                   : int64_t{std::max(1, std::min(instr.rows, v.rows))} * v.columns;
       instr.bytes += 4 * elements;
     });
     procedure_.flops += instr.flops;

@@ -1,5 +1,5 @@
-// Writes a Procedure: makes values, emits instructions, then drops what nobody reads, lays the arena out by liveness and
-// counts FLOPs and bytes.
+// Writes a Procedure: makes values, emits instructions, then drops what nobody reads, lays the arena out by liveness
+// and counts FLOPs and bytes.
 #pragma once
 
 #include <map>
@@ -17,20 +17,21 @@ class Builder {
   const Layout& layout;
   uint8_t players = kBoth;  // tag of the instructions that follow
 
-  // How values named by kept() are stored: everything in the arena; the ones in `residuals` kept; or read back from there.
+  // How values named by kept() are stored: everything in the arena; the ones in `residuals` kept; or read back from
+  // there.
   enum class Keep { none, write, read };
   Keep keep = Keep::none;
   const std::map<std::string, int64_t>* residuals = nullptr;
 
   Ref rows(const std::string& name, int rows, int columns);
   Ref vector(const std::string& name, int rows);
-  Ref statistics(const std::string& name);                            // of a head, for the trace
-  Ref parameters(const std::string& name, Player player);             // in the arena
-  Ref external(Slot slot, const std::string& name, int index = 0);    // of both players
+  Ref statistics(const std::string& name);                          // of a head, for the trace
+  Ref parameters(const std::string& name, Player player);           // in the arena
+  Ref external(Slot slot, const std::string& name, int index = 0);  // of both players
   // A residual of the forward pass: a temp, or a slot in the residual block (see Keep).
   Ref kept(Ref value);
   bool recorded() const { return keep == Keep::read; }  // primal instructions exist already: emit() drops them
-  bool primal = false;                                   // emit() is inside the primal computation
+  bool primal = false;                                  // emit() is inside the primal computation
 
   // One tensor of a parameter-shaped value.
   Ref tensor(Ref parameters, int tensor) const;

@@ -2,8 +2,9 @@
 //
 // F(phi) = (grad_G L_G, grad_D L_D). The pull-back of one step needs, for w = the adjoint of F,
 //   J_F^T w = Hess(L_G) (w_G, 0) + Hess(L_D) (0, w_D):
-// direction A moves G's parameters (and differentiates grad L_G), direction B moves D's (grad L_D). D gives one score a sample,
-// so one backward pass with unit seed, gamma = ds/d(pre-activation), serves both losses: delta = c gamma with c = dL/ds.
+// direction A moves G's parameters (and differentiates grad L_G), direction B moves D's (grad L_D). D gives one score a
+// sample, so one backward pass with unit seed, gamma = ds/d(pre-activation), serves both losses: delta = c gamma with c
+// = dL/ds.
 //
 // Merged inside D. With y = c_G dx_A + c_D dx_B, both Hessian terms need one tangent sweep:
 //   q_l = c_D (U h + u) + W y,    dW_l = d_l^T h + gamma_l^T y,    d_l = f' (c_D U^T gamma + W^T d) + f'' q g
@@ -171,7 +172,8 @@ class GameLowering {
     return instr.out;
   }
 
-  // v += Hess(L_G) (w_G, 0) + Hess(L_D) (0, w_D) at one evaluation point; an absent w drops its term. `keep`: which halves of v.
+  // v += Hess(L_G) (w_G, 0) + Hess(L_D) (0, w_D) at one evaluation point; an absent w drops its term. `keep`: which
+  // halves of v.
   void product(const Scored& s, int c, Ref w_g, Ref w_d, uint8_t keep, const std::string& suffix) {
     const int fakes = game.fakes, rows = w_d ? s.rows() : fakes;
     const Ref v = b.external(Slot::cotangent, "v" + suffix, c);
@@ -358,24 +360,27 @@ void lower_alternating_pull(GameLowering& l, const Game& game, const std::vector
 }  // namespace
 
 const char* name(Op op) {
-  static const char* const names[] = {"noise",  "load",    "input",    "fill",      "spread", "product", "outer",  "elementwise", "row_dot",
-                                      "combine", "head", "transpose", "copy",   "check",   "update", "adjoint",     "output"};
+  static const char* const names[] = {"noise", "load",        "input",   "fill",    "spread", "product",
+                                      "outer", "elementwise", "row_dot", "combine", "head",   "transpose",
+                                      "copy",  "check",       "update",  "adjoint", "output"};
   return names[static_cast<int>(op)];
 }
 
 const char* name(Slot slot) {
-  static const char* const names[] = {"temp",       "residual",  "phi",      "phi_next", "moment",
-                                      "rate_scale", "cotangent", "v_moment", "d_scale",  "gradient", "statistics"};
+  static const char* const names[] = {"temp",      "residual", "phi",     "phi_next", "moment",    "rate_scale",
+                                      "cotangent", "v_moment", "d_scale", "gradient", "statistics"};
   return names[static_cast<int>(slot)];
 }
 
-Program::Program(const Plan& plan, const Game& game, const Target& target) : plan_(plan), game_(game), layout_(plan, target) {
+Program::Program(const Plan& plan, const Game& game, const Target& target)
+    : plan_(plan), game_(game), layout_(plan, target) {
   plan_.validate();
   if (game.fakes < 1 || game.reals < 1)
-    throw std::invalid_argument("program: expected at least one fake and one real sample a step, got " + std::to_string(game.fakes) +
-                                " and " + std::to_string(game.reals));
+    throw std::invalid_argument("program: expected at least one fake and one real sample a step, got " +
+                                std::to_string(game.fakes) + " and " + std::to_string(game.reals));
   if (!(game.momentum >= 0 && game.momentum < 1)) throw std::invalid_argument("program: expected momentum in [0, 1)");
-  if (!(game.smoothing >= 0 && game.smoothing < 1)) throw std::invalid_argument("program: expected label smoothing in [0, 1)");
+  if (!(game.smoothing >= 0 && game.smoothing < 1))
+    throw std::invalid_argument("program: expected label smoothing in [0, 1)");
   if (game_.keep_all) {
     // What the general pull-back reads is what a step keeps.
     Builder b("pull", layout_);

@@ -1,5 +1,6 @@
 // Where parameters live: the stages of the two networks and the offsets of their tensors, in torch's flat phi and in an
-// engine's own packed vector. A stage is a product (or none) followed by at most one activation: what one instruction computes.
+// engine's own packed vector. A stage is a product (or none) followed by at most one activation: what one instruction
+// computes.
 #pragma once
 
 #include <array>
@@ -16,9 +17,9 @@ inline constexpr int index(Player p) { return static_cast<int>(p); }
 
 // How an engine lays its buffers out.
 struct Target {
-  int lanes = 1;         // rows and packed columns are padded to a multiple of this
-  int narrow = 0;        // weights with at most this many outputs are stored row by row
-  bool packed = false;   // weights live in [N/lanes][K][lanes] panels; products with W (not W^T) need them transposed
+  int lanes = 1;        // rows and packed columns are padded to a multiple of this
+  int narrow = 0;       // weights with at most this many outputs are stored row by row
+  bool packed = false;  // weights live in [N/lanes][K][lanes] panels; products with W (not W^T) need them transposed
   int64_t pad(int64_t n) const { return (n + lanes - 1) / lanes * lanes; }
 };
 

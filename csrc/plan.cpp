@@ -30,12 +30,14 @@ constexpr int64_t kMaximumFeatures = int64_t{1} << 28;
 
 void check_row(const std::string& network, const Network& net, int index, std::vector<Range>& ranges) {
   const PlanRow& row = net.rows[index];
-  if (row.input != index - 1) fail(network, row, "expected the input to be the row before, got row " + std::to_string(row.input));
+  if (row.input != index - 1)
+    fail(network, row, "expected the input to be the row before, got row " + std::to_string(row.input));
   const auto& before = row.input < 0 ? net.in_shape : net.rows[row.input].out_shape;
   if (row.in_shape != before) fail(network, row, "expected the input shape to be the shape before it");
   for (const auto* shape : {&row.in_shape, &row.out_shape})
     for (int64_t extent : *shape)
-      if (extent < 1 || extent > kMaximumFeatures) fail(network, row, "expected extents from 1 to 2^28, got " + std::to_string(extent));
+      if (extent < 1 || extent > kMaximumFeatures)
+        fail(network, row, "expected extents from 1 to 2^28, got " + std::to_string(extent));
   if (row.in_features() > kMaximumFeatures || row.out_features() > kMaximumFeatures)
     fail(network, row, "expected at most 2^28 features a sample");
   if (row.kind == LayerKind::linear) {
@@ -51,13 +53,16 @@ void check_row(const std::string& network, const Network& net, int index, std::v
 }
 
 void check_network(const std::string& name, const Network& net, int64_t begin, int64_t end) {
-  if (net.in_shape.empty() || numel(net.in_shape) < 1) throw std::invalid_argument("plan: " + name + ": expected a non-empty input shape");
+  if (net.in_shape.empty() || numel(net.in_shape) < 1)
+    throw std::invalid_argument("plan: " + name + ": expected a non-empty input shape");
   std::vector<Range> ranges;
   for (int i = 0; i < static_cast<int>(net.rows.size()); ++i) check_row(name, net, i, ranges);
   std::sort(ranges.begin(), ranges.end());
   int64_t at = begin;
   for (auto [first, last] : ranges) {
-    if (first != at) throw std::invalid_argument("plan: " + name + ": parameters overlap or leave a gap at offset " + std::to_string(at));
+    if (first != at)
+      throw std::invalid_argument("plan: " + name + ": parameters overlap or leave a gap at offset " +
+                                  std::to_string(at));
     at = last;
   }
   if (at != end || begin == end)
@@ -71,8 +76,9 @@ void Plan::validate() const {
   check_network("generator", generator, 0, generator_parameters);
   check_network("discriminator", discriminator, generator_parameters, parameters);
   if (numel(generator.out_shape()) != numel(discriminator.in_shape))
-    throw std::invalid_argument("plan: expected the generator's output to have the " + std::to_string(numel(discriminator.in_shape)) +
-                                " values of the discriminator's input, got " + std::to_string(numel(generator.out_shape())));
+    throw std::invalid_argument(
+        "plan: expected the generator's output to have the " + std::to_string(numel(discriminator.in_shape)) +
+        " values of the discriminator's input, got " + std::to_string(numel(generator.out_shape())));
   if (numel(discriminator.out_shape()) != 1)
     throw std::invalid_argument("plan: expected the discriminator to give one score a sample, got " +
                                 std::to_string(numel(discriminator.out_shape())));

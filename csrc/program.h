@@ -1,7 +1,7 @@
 // The instruction list: what the lowering makes of a game once, and every engine executes.
 //
-// A Procedure is a straight list over Values; jets, zeros, merges and storage have been decided when it is made. The mathematics
-// stands in sweeps.h (one network) and game.cpp (the two players); this file is the vocabulary.
+// A Procedure is a straight list over Values; jets, zeros, merges and storage have been decided when it is made. The
+// mathematics stands in sweeps.h (one network) and game.cpp (the two players); this file is the vocabulary.
 #pragma once
 
 #include <array>
@@ -40,17 +40,17 @@ const char* name(Op op);
 
 // Where a value lives.
 enum class Slot : uint8_t {
-  temp,         // arena, offset from liveness
-  residual,     // kept from a step for its pull-back: `saved` in storage mode "all"
-  phi,          // parameters before the step
-  phi_next,     // parameters after it
-  moment,       // of the optimiser, before the step; updated in place
-  rate_scale,   // learned multiplier of the rate, shared by all tasks
-  cotangent,    // v of cotangent `index`: of phi_{k+1} before the procedure, of phi_k after it
-  v_moment,     // the same for the moment
-  d_scale,      // derivative with respect to rate_scale
-  gradient,     // result of the `gradients` procedures, `index` of two
-  statistics,   // [6] of a head, for the trace: L_G, L_D, mean and deviation of the scores of fakes, then of reals
+  temp,        // arena, offset from liveness
+  residual,    // kept from a step for its pull-back: `saved` in storage mode "all"
+  phi,         // parameters before the step
+  phi_next,    // parameters after it
+  moment,      // of the optimiser, before the step; updated in place
+  rate_scale,  // learned multiplier of the rate, shared by all tasks
+  cotangent,   // v of cotangent `index`: of phi_{k+1} before the procedure, of phi_k after it
+  v_moment,    // the same for the moment
+  d_scale,     // derivative with respect to rate_scale
+  gradient,    // result of the `gradients` procedures, `index` of two
+  statistics,  // [6] of a head, for the trace: L_G, L_D, mean and deviation of the scores of fakes, then of reals
 };
 const char* name(Slot slot);
 
@@ -60,11 +60,11 @@ struct Value {
   std::string name;
   Slot slot = Slot::temp;
   Shape shape = Shape::rows;
-  int index = 0;                        // cotangent number
-  int rows = 0, columns = 0;            // rows: [rows][pad(columns)]; vector: [rows]
-  int player = -1;                      // parameters: of one player, -1: of both
-  int64_t elements = 0;                 // allocated, padding included
-  int64_t offset = -1;                  // in the arena (temp) or in the residual block (residual)
+  int index = 0;              // cotangent number
+  int rows = 0, columns = 0;  // rows: [rows][pad(columns)]; vector: [rows]
+  int player = -1;            // parameters: of one player, -1: of both
+  int64_t elements = 0;       // allocated, padding included
+  int64_t offset = -1;        // in the arena (temp) or in the residual block (residual)
 };
 
 // An operand: a value, from one of its rows on, or one tensor of a parameter-shaped value.
@@ -72,8 +72,8 @@ struct Ref {
   int value = -1;
   int row = 0;
   int tensor = -1;
-  int64_t offset = 0;       // elements from the value's start
-  int64_t bias_offset = -1; // of the tensor's bias, likewise; -1: none
+  int64_t offset = 0;        // elements from the value's start
+  int64_t bias_offset = -1;  // of the tensor's bias, likewise; -1: none
   explicit operator bool() const { return value >= 0; }
 };
 
@@ -81,7 +81,7 @@ inline constexpr uint8_t kGenerator = 1, kDiscriminator = 2, kBoth = 3;
 
 struct Instr {
   Op op = Op::fill;
-  uint8_t players = kBoth;  // executed if one of these players is active in the step
+  uint8_t players = kBoth;    // executed if one of these players is active in the step
   int rows = 0, columns = 0;  // of the output
   int depth = 0;              // contracted features of a product
   int rows0 = 0, rows1 = 0;   // contracted rows of outer's terms; rows of combine's first term
@@ -106,11 +106,11 @@ struct Instr {
 // Calls visit(ref, is_written) for every operand present; an accumulated output is read and written.
 template <class I, class Visit>
 void visit_operands(I& instr, Visit&& visit) {
-  for (auto* r : {&instr.a0, &instr.b0, &instr.a1, &instr.b1, &instr.bias, &instr.scale, &instr.dot, &instr.ref, &instr.q,
-                  &instr.g, &instr.theta, &instr.rate_scale, &instr.moved})
+  for (auto* r : {&instr.a0, &instr.b0, &instr.a1, &instr.b1, &instr.bias, &instr.scale, &instr.dot, &instr.ref,
+                  &instr.q, &instr.g, &instr.theta, &instr.rate_scale, &instr.moved})
     if (*r) visit(*r, false);
-  for (auto* r : {&instr.out, &instr.pre, &instr.dot_out, &instr.c_g, &instr.c_d, &instr.cc_g, &instr.cc_d, &instr.stats,
-                  &instr.moment, &instr.v, &instr.v_moment, &instr.d_scale})
+  for (auto* r : {&instr.out, &instr.pre, &instr.dot_out, &instr.c_g, &instr.c_d, &instr.cc_g, &instr.cc_d,
+                  &instr.stats, &instr.moment, &instr.v, &instr.v_moment, &instr.d_scale})
     if (*r) visit(*r, true);
 }
 
@@ -129,11 +129,12 @@ struct Game {
   double smoothing = 0.0;
   int fakes = 1, reals = 1;
   bool alternating = false;
-  double momentum = 0.0;      // 0: plain SGD, no moment
-  bool keep_all = false;      // storage mode "all": residuals of every step are kept
+  double momentum = 0.0;  // 0: plain SGD, no moment
+  bool keep_all = false;  // storage mode "all": residuals of every step are kept
 };
 
-// Which halves of a cotangent can be nonzero before a pull-back and which are wanted after it (masks of kGenerator, kDiscriminator).
+// Which halves of a cotangent can be nonzero before a pull-back and which are wanted after it (masks of kGenerator,
+// kDiscriminator).
 struct Halves {
   uint8_t support = kBoth, keep = kBoth;
   auto operator<=>(const Halves&) const = default;

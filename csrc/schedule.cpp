@@ -11,7 +11,8 @@ Storage Storage::parse(const std::string& text) {
   if (text == "nested") return {Mode::nested, 1};
   if (text.rfind("every:", 0) == 0) {
     const std::string digits = text.substr(6);
-    if (!digits.empty() && digits.size() < 10 && digits.find_first_not_of("0123456789") == std::string::npos && std::stoi(digits) > 0)
+    if (!digits.empty() && digits.size() < 10 && digits.find_first_not_of("0123456789") == std::string::npos &&
+        std::stoi(digits) > 0)
       return {Mode::every, std::stoi(digits)};
   }
   throw std::invalid_argument("storage: expected 'all', 'phi', 'every:S' with S >= 1 or 'nested', got '" + text + "'");
@@ -19,10 +20,14 @@ Storage Storage::parse(const std::string& text) {
 
 std::string Storage::text() const {
   switch (mode) {
-    case Mode::all: return "all";
-    case Mode::phi: return "phi";
-    case Mode::nested: return "nested";
-    case Mode::every: return "every:" + std::to_string(every);
+    case Mode::all:
+      return "all";
+    case Mode::phi:
+      return "phi";
+    case Mode::nested:
+      return "nested";
+    case Mode::every:
+      return "every:" + std::to_string(every);
   }
   return {};
 }

@@ -22,8 +22,8 @@ struct Storage {
   std::string text() const;
 };
 
-// Snapshots (phi and the optimiser's moment before a step) live in numbered slots, kept across the two calls or only within
-// the pull-back.
+// Snapshots (phi and the optimiser's moment before a step) live in numbered slots, kept across the two calls or only
+// within the pull-back.
 struct Action {
   enum class Kind : uint8_t {
     step,  // phi of slot `from` -> step k -> slot `to`
@@ -34,8 +34,8 @@ struct Action {
 };
 
 struct StorageSchedule {
-  int kept_slots = 0;     // in `saved`, filled by adapt: slot of step k is slot_of_step[k], -1: not kept
-  int scratch_slots = 0;  // in the pull-back's workspace: numbers kept_slots ...
+  int kept_slots = 0;             // in `saved`, filled by adapt: slot of step k is slot_of_step[k], -1: not kept
+  int scratch_slots = 0;          // in the pull-back's workspace: numbers kept_slots ...
   std::vector<int> slot_of_step;  // [K + 1]
   std::vector<Action> pullback;
   int64_t repeated_steps() const;

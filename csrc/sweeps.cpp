@@ -31,7 +31,8 @@ void chain_back(Builder& b, Instr& instr, Sweep& net, int i) {
   const Stage& s = stages_of(b, net)[i];
   set_activation(instr, s, Apply::chain);
   instr.ref = derivative_ref(b, net, i);
-  if (active(s) && curved(s.activation)) net.g[i] = instr.pre = b.kept(b.rows(label(net.name, "g", i), net.rows, s.out));
+  if (active(s) && curved(s.activation))
+    net.g[i] = instr.pre = b.kept(b.rows(label(net.name, "g", i), net.rows, s.out));
   net.delta[i] = instr.out = b.kept(b.rows(label(net.name, "delta", i), net.rows, s.out));
 }
 
@@ -139,8 +140,8 @@ void weight_gradient(Builder& b, const Sweep& net, Ref scale, int rows, Ref grad
   }
 }
 
-TangentSweep forward_tangent(Builder& b, const Sweep& net, Ref direction, Ref y0, int y0_rows, Ref scale, Ref dot_out, int rows,
-                             const std::string& suffix) {
+TangentSweep forward_tangent(Builder& b, const Sweep& net, Ref direction, Ref y0, int y0_rows, Ref scale, Ref dot_out,
+                             int rows, const std::string& suffix) {
   const auto& stages = stages_of(b, net);
   TangentSweep tangent;
   tangent.y.push_back(y0);
@@ -210,8 +211,8 @@ TangentSweep forward_tangent(Builder& b, const Sweep& net, Ref direction, Ref y0
   return tangent;
 }
 
-CotangentTangent backward_tangent(Builder& b, const Sweep& net, const TangentSweep& tangent, Ref direction, Ref seed, Ref scale,
-                                  int rows, int input_rows, const std::string& suffix) {
+CotangentTangent backward_tangent(Builder& b, const Sweep& net, const TangentSweep& tangent, Ref direction, Ref seed,
+                                  Ref scale, int rows, int input_rows, const std::string& suffix) {
   const auto& stages = stages_of(b, net);
   const int last = static_cast<int>(stages.size()) - 1;
   CotangentTangent cotangent;
@@ -267,8 +268,8 @@ CotangentTangent backward_tangent(Builder& b, const Sweep& net, const TangentSwe
   return cotangent;
 }
 
-void weight_tangent(Builder& b, const Sweep& net, const TangentSweep& tangent, const CotangentTangent& cotangent, int rows,
-                    int y0_rows, Ref out) {
+void weight_tangent(Builder& b, const Sweep& net, const TangentSweep& tangent, const CotangentTangent& cotangent,
+                    int rows, int y0_rows, Ref out) {
   const auto& stages = stages_of(b, net);
   for (int i = 0; i < static_cast<int>(stages.size()); ++i) {
     const Stage& s = stages[i];

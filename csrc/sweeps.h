@@ -1,4 +1,5 @@
-// Passes over one network, forward and backward, on values and on their directional derivatives (jets of order 0 and 1).
+// Passes over one network, forward and backward, on values and on their directional derivatives (jets of order 0 and
+// 1).
 //
 // With a_l = W_l h_{l-1} + b_l, h_l = f(a_l) and a cotangent g_l of h_l, delta_l = f'(a_l) g_l:
 //   forward            h_l                                              1 product a layer
@@ -7,8 +8,8 @@
 //   forward_tangent    q_l = s (U_l h_{l-1} + u_l) + W_l y_{l-1},   y_l = f'(a_l) q_l                          2
 //   backward_tangent   d_l = f'(a_l) (s U_{l+1}^T delta_{l+1} + W_{l+1}^T d_{l+1}) + f''(a_l) q_l g_l          2
 //   weight_tangent     dW_l += d_l^T h_{l-1} + delta_l^T y_{l-1}                                               2
-// (U, u) is the direction in the parameters and s a factor per sample, see game.cpp. An absent Ref is an identically zero
-// value: its products are never emitted.
+// (U, u) is the direction in the parameters and s a factor per sample, see game.cpp. An absent Ref is an identically
+// zero value: its products are never emitted.
 #pragma once
 
 #include <string>
@@ -53,13 +54,13 @@ void weight_gradient(Builder& b, const Sweep& net, Ref scale, int rows, Ref grad
 
 // Of the first `rows` samples. y0 (absent: zero) is the input's tangent, for the first y0_rows samples.
 // dot_out [rows] += d score along the direction.
-TangentSweep forward_tangent(Builder& b, const Sweep& net, Ref direction, Ref y0, int y0_rows, Ref scale, Ref dot_out, int rows,
-                             const std::string& suffix);
+TangentSweep forward_tangent(Builder& b, const Sweep& net, Ref direction, Ref y0, int y0_rows, Ref scale, Ref dot_out,
+                             int rows, const std::string& suffix);
 
-CotangentTangent backward_tangent(Builder& b, const Sweep& net, const TangentSweep& tangent, Ref direction, Ref seed, Ref scale,
-                                  int rows, int input_rows, const std::string& suffix);
+CotangentTangent backward_tangent(Builder& b, const Sweep& net, const TangentSweep& tangent, Ref direction, Ref seed,
+                                  Ref scale, int rows, int input_rows, const std::string& suffix);
 
-void weight_tangent(Builder& b, const Sweep& net, const TangentSweep& tangent, const CotangentTangent& cotangent, int rows,
-                    int y0_rows, Ref out);
+void weight_tangent(Builder& b, const Sweep& net, const TangentSweep& tangent, const CotangentTangent& cotangent,
+                    int rows, int y0_rows, Ref out);
 
 }  // namespace pymgan

@@ -50,7 +50,8 @@ std::string formula(const Procedure& p, const Instr& i) {
         if (*r) s += (s.empty() || s.back() == ' ' ? "" : ", ") + t(*r);
   }
   if (i.apply != Apply::store) {
-    s = std::string(kApply[static_cast<int>(i.apply)]) + "[" + kActivation[static_cast<int>(i.activation)] + "](" + s + ")";
+    s = std::string(kApply[static_cast<int>(i.apply)]) + "[" + kActivation[static_cast<int>(i.activation)] + "](" + s +
+        ")";
     if (i.ref && i.apply != Apply::act) s += " at " + t(i.ref);
   }
   return s;
@@ -61,10 +62,11 @@ std::string formula(const Procedure& p, const Instr& i) {
 std::string Procedure::table() const {
   std::ostringstream out;
   char line[512];
-  std::snprintf(line, sizeof line, "%s: %zu instructions, %.3f MFLOP, %.1f kB moved, arena %lld elements\n", name.c_str(), code.size(),
-                flops * 1e-6, bytes * 1e-3, static_cast<long long>(arena));
+  std::snprintf(line, sizeof line, "%s: %zu instructions, %.3f MFLOP, %.1f kB moved, arena %lld elements\n",
+                name.c_str(), code.size(), flops * 1e-6, bytes * 1e-3, static_cast<long long>(arena));
   out << line;
-  std::snprintf(line, sizeof line, "%4s %-3s %-12s %-11s %-22s %10s %9s  %s\n", "#", "who", "op", "shape", "to", "kFLOP", "arena", "from");
+  std::snprintf(line, sizeof line, "%4s %-3s %-12s %-11s %-22s %10s %9s  %s\n", "#", "who", "op", "shape", "to",
+                "kFLOP", "arena", "from");
   out << line;
   for (size_t n = 0; n < code.size(); ++n) {
     const Instr& i = code[n];
@@ -78,8 +80,8 @@ std::string Procedure::table() const {
       first = false;
     });
     if (i.accumulate) to += " +=";
-    std::snprintf(line, sizeof line, "%4zu %-3s %-12s %-11s %-22s %10.1f %9s  ", n, who, pymgan::name(i.op), shape.c_str(), to.c_str(),
-                  i.flops * 1e-3, arena.c_str());
+    std::snprintf(line, sizeof line, "%4zu %-3s %-12s %-11s %-22s %10.1f %9s  ", n, who, pymgan::name(i.op),
+                  shape.c_str(), to.c_str(), i.flops * 1e-3, arena.c_str());
     out << line << formula(*this, i) << '\n';
   }
   return out.str();

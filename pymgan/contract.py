@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pymgan.plan import Plan
 
 __all__ = [
+    "TRACE",
     "Adapted",
     "Data",
     "Engine",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 HALVES = ("G", "D", "GD")
+TRACE = ("loss_g", "loss_d", "norm_g", "norm_d", "fake_mean", "fake_std", "real_mean", "real_std")
+"""The columns of a `Trace`, as the engines' buffers order them."""
 DISTANCES = ("energy",)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pymgan import _core
+import pymgan._core as _core
 from pymgan.buffers import BufferPool
 from pymgan.contract import (
+    TRACE,
     Adapted,
     Data,
     Gradients,
@@ -31,8 +32,6 @@ from pymgan.contract import (
 )
 from pymgan.gan import GAN
 from pymgan.plan import Plan, compile_plan
-
-TRACE = ("loss_g", "loss_d", "norm_g", "norm_d", "fake_mean", "fake_std", "real_mean", "real_std")
 
 
 @dataclass
@@ -177,7 +176,8 @@ class CpuEngine:
     ) -> Pulled:
         """Pulls cotangents of phi_K back to phi_0, exactly; see :meth:`pymgan.contract.Engine.pullback`."""
         if not isinstance(saved, CpuSaved):
-            raise TypeError(f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {type(saved).__name__}")
+            got = type(saved).__name__
+            raise TypeError(f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}")
         v, v_state, keeps, supports, bare = check_pullback(
             self, saved.tasks, cotangents, state_cotangents=state_cotangents, keep=keep, support=support
         )
@@ -208,8 +208,10 @@ class CpuEngine:
         )
         self._pool.give(workspace)
         rate = None if d_rate is None else d_rate.to(self.dtype)
-        v0, state_v0, rate, d_scale = (r[0] if bare and r is not None else r for r in (v0, state_v0, rate, d_scale))
-        return Pulled(v0, state_v0, rate, d_scale)
+        if not bare:
+            return Pulled(v0, state_v0, rate, d_scale)
+        state_v0, rate, d_scale = (None if r is None else r[0] for r in (state_v0, rate, d_scale))
+        return Pulled(v0[0], state_v0, rate, d_scale)
 
     def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
         """Both players' losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
@@ -287,7 +289,8 @@ class CpuEngine:
         a, b = a.to(self.dtype).contiguous(), b.to(self.dtype).contiguous()
         value = torch.empty(a.shape[0], dtype=torch.float64)
         cotangent = torch.empty_like(a)
-        self._core.distance(
+        _core.distance(
+            a.dtype == torch.float64,
             {
                 "tasks": a.shape[0],
                 "a_count": a.shape[1],
@@ -298,7 +301,7 @@ class CpuEngine:
                 "b": b.data_ptr(),
                 "value": value.data_ptr(),
                 "cotangent": cotangent.data_ptr(),
-            }
+            },
         )
         return value, cotangent
 
@@ -312,7 +315,9 @@ class CpuEngine:
             return phi.reshape(-1, self.parameters)[0].contiguous(), 0
         return phi.contiguous(), self.parameters
 
-    def _batches(self, data: Data, rng: Rng, count: Tensor, *, per_step: bool) -> tuple[dict[str, Any], tuple[Tensor | None, ...]]:
+    def _batches(
+        self, data: Data, rng: Rng, count: Tensor, *, per_step: bool
+    ) -> tuple[dict[str, Any], tuple[Tensor | None, ...]]:
         real, indices, noise = data.real.detach().to(self.dtype), data.indices, data.noise
         leading = 2 if per_step else 1
         call: dict[str, Any] = {"seed": rng.seed}

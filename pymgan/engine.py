@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from pymgan import _core
+import pymgan._core as _core
 from pymgan._version import __version__
 from pymgan.contract import Engine
 from pymgan.gan import GAN
@@ -19,7 +20,6 @@ if _core.__version__ != __version__:
         "install this checkout again (pip install -c constraints.txt .)"
     )
 
-STORAGE = ("auto", "all", "phi", "every:S", "nested")
 PLAY = ("simultaneous", "alternating")
 
 
@@ -55,7 +55,7 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def compile(  # noqa: A001 - the public name of the contract
+def compile(
     gan: GAN,
     *,
     fakes: int = 8,
@@ -104,10 +104,19 @@ def compile(  # noqa: A001 - the public name of the contract
         raise ValueError(f"[compile] device: expected 'cpu' (no engine for other devices in this version), got {str(device)!r}")
     if engine == "auto":
         engine = "cpu"
+    _core.StorageSchedule("all" if storage == "auto" else storage, 1)  # raises for a storage that does not exist
+    game: dict[str, Any] = {
+        "fakes": fakes,
+        "reals": reals,
+        "play": play,
+        "momentum": momentum,
+        "storage": "all" if storage == "auto" else storage,
+        "dtype": dtype,
+    }
     makers: dict[str, Callable[[], Engine]] = {
-        "cpu": lambda: _cpu(gan, fakes, reals, play, momentum, storage, dtype, threads, isa),
-        "torch": lambda: _torch(gan, fakes, reals, play, momentum, storage, dtype),
-        "reference": lambda: _reference(gan, fakes, reals, play, momentum, dtype),
+        "cpu": lambda: _cpu(gan, threads or available_threads(), isa, **game),
+        "torch": lambda: _torch(gan, **game),
+        "reference": lambda: _reference(gan, **game),
     }
     if engine not in makers:
         known = {info.name: info for info in engines()}
@@ -123,31 +132,20 @@ def _requested_isa() -> str:
     return os.environ.get("PYMGAN_ISA", "")
 
 
-def _cpu(
-    gan: GAN, fakes: int, reals: int, play: str, momentum: float, storage: str, dtype: torch.dtype, threads: int | None, isa: str | None
-) -> Engine:
+def _cpu(gan: GAN, threads: int, isa: str | None, **game: Any) -> Engine:
     from pymgan.cpu_engine import CpuEngine
 
-    return CpuEngine(
-        gan,
-        fakes=fakes,
-        reals=reals,
-        play=play,
-        momentum=momentum,
-        storage="all" if storage == "auto" else storage,
-        dtype=dtype,
-        threads=threads or available_threads(),
-        isa=isa or _requested_isa(),
-    )
+    return CpuEngine(gan, threads=threads, isa=isa or _requested_isa(), **game)
 
 
-def _torch(gan: GAN, fakes: int, reals: int, play: str, momentum: float, storage: str, dtype: torch.dtype) -> Engine:
+def _torch(gan: GAN, **game: Any) -> Engine:
     from pymgan.torch_engine import TorchEngine
 
-    return TorchEngine(gan, fakes=fakes, reals=reals, play=play, momentum=momentum, storage="all" if storage == "auto" else storage, dtype=dtype)
+    return TorchEngine(gan, **game)
 
 
-def _reference(gan: GAN, fakes: int, reals: int, play: str, momentum: float, dtype: torch.dtype) -> Engine:
+def _reference(gan: GAN, **game: Any) -> Engine:
     from pymgan.reference import ReferenceEngine
 
-    return ReferenceEngine(gan, fakes=fakes, reals=reals, play=play, momentum=momentum, dtype=dtype)
+    del game["storage"]  # the oracle keeps what autograd keeps
+    return ReferenceEngine(gan, **game)

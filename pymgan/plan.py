@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from pymgan import _core
+import pymgan._core as _core
 from pymgan.gan import GAN
 
 Shape = tuple[int, ...]
@@ -109,7 +109,7 @@ def _activation(name: str, *attributes: str) -> Callable[[_Compiler, nn.Module],
         values = [float(getattr(m, attribute)) for attribute in attributes]
         if not all(math.isfinite(v) for v in values):
             raise c.fail(f"finite {', '.join(attributes)}", str(values))
-        c.add("activation", c.shape, activation=name, attributes=(values + [0.0, 0.0])[:2])
+        c.add("activation", c.shape, activation=name, attributes=[*values, 0.0, 0.0][:2])
 
     return compile_activation
 
@@ -165,8 +165,6 @@ def _compile_network(title: str, module: nn.Sequential, shape: Shape, offset: in
 
     def walk(sequential: nn.Sequential, prefix: str) -> None:
         for index, (key, layer) in enumerate(sequential._modules.items()):
-            if layer is None:
-                continue
             if type(layer) is nn.Sequential:
                 walk(layer, f"{prefix}{key}.")
                 continue

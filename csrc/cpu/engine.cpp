@@ -87,8 +87,8 @@ int64_t adapt_workspace(const Program& p, int64_t threads) {
   return 2 * p.layout().total + threads * (2 * p.layout().total + snapshot(p) + p.residual_elements() + p.step().arena);
 }
 
-int64_t pull_workspace(Program& p, const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates, int steps,
-                       int64_t threads) {
+int64_t pull_workspace(Program& p, const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates,
+                       int steps, int64_t threads) {
   int64_t arena = p.step().arena;
   for (int k : {0, steps / 2, steps - 1}) arena = std::max(arena, p.pull(halves_at(halves, k, steps), rates).arena);
   const int64_t vectors = static_cast<int64_t>(halves.size()) * (1 + (p.has_moment() ? 1 : 0) + (rates ? 1 : 0));
@@ -104,7 +104,8 @@ int64_t generate_workspace(Program& p, int batch, bool vjp, int64_t threads) {
 }
 
 template <class T>
-void adapt(const Kernels<T>& kernels, const Program& program, const StorageSchedule& storage, const AdaptCall<T>& call) {
+void adapt(const Kernels<T>& kernels, const Program& program, const StorageSchedule& storage,
+           const AdaptCall<T>& call) {
   const Layout& layout = program.layout();
   const int64_t total = layout.total, parameters = program.plan().parameters;
   const bool moment = program.has_moment();
@@ -194,7 +195,8 @@ void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule
     frame.rate_scale = call.schedule.scale ? call.workspace : nullptr;
     T* saved = call.saved + t * per_task;
     auto slot = [&](int i) {
-      return i < storage.kept_slots ? saved + i * snapshot(program) : scratch + (i - storage.kept_slots) * snapshot(program);
+      return i < storage.kept_slots ? saved + i * snapshot(program)
+                                    : scratch + (i - storage.kept_slots) * snapshot(program);
     };
     auto row = [&](auto* base, int c) { return base + (c * call.tasks + t) * parameters; };
 
@@ -295,10 +297,10 @@ void generate(const Kernels<T>& kernels, Program& program, const GenerateCall<T>
   });
 }
 
-#define PYMGAN_INSTANTIATE(T)                                                                                   \
-  template void adapt(const Kernels<T>&, const Program&, const StorageSchedule&, const AdaptCall<T>&);          \
-  template void pullback(const Kernels<T>&, Program&, const StorageSchedule&, const PullCall<T>&);              \
-  template void gradients(const Kernels<T>&, Program&, const GradientsCall<T>&);                                \
+#define PYMGAN_INSTANTIATE(T)                                                                          \
+  template void adapt(const Kernels<T>&, const Program&, const StorageSchedule&, const AdaptCall<T>&); \
+  template void pullback(const Kernels<T>&, Program&, const StorageSchedule&, const PullCall<T>&);     \
+  template void gradients(const Kernels<T>&, Program&, const GradientsCall<T>&);                       \
   template void generate(const Kernels<T>&, Program&, const GenerateCall<T>&);
 PYMGAN_INSTANTIATE(float)
 PYMGAN_INSTANTIATE(double)

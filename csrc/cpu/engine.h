@@ -1,7 +1,8 @@
 // The contract's calls on the cpu: tasks in parallel on all cores, every buffer passed in. Pointers carry their shapes;
 // T tasks, K inner steps, P parameters in torch's flat order, C cotangents, B samples.
 //
-// Results do not depend on the number of threads: a task is computed by one thread, and nothing is shared between tasks.
+// Results do not depend on the number of threads: a task is computed by one thread, and nothing is shared between
+// tasks.
 #pragma once
 
 #include <cstdint>
@@ -16,22 +17,22 @@ namespace pymgan::cpu {
 // The real batches and noise of every task and step; strides in elements, 0 to share.
 template <class T>
 struct Batches {
-  const T* real = nullptr;            // [T,K,reals,features], or the pool [N,features]
+  const T* real = nullptr;  // [T,K,reals,features], or the pool [N,features]
   int64_t real_task = 0, real_step = 0;
-  const int32_t* indices = nullptr;   // [T,K,reals] rows of the pool; null: no pool
+  const int32_t* indices = nullptr;  // [T,K,reals] rows of the pool; null: no pool
   int64_t index_task = 0, index_step = 0;
-  const T* noise = nullptr;           // [T,K,fakes,latent]; null: drawn from (seed, task, step)
+  const T* noise = nullptr;  // [T,K,fakes,latent]; null: drawn from (seed, task, step)
   int64_t noise_task = 0, noise_step = 0;
   uint64_t seed = 0;
-  const int64_t* tasks = nullptr;     // [T] global numbers
-  const int64_t* count = nullptr;     // [T] inner steps done before the call
+  const int64_t* tasks = nullptr;  // [T] global numbers
+  const int64_t* count = nullptr;  // [T] inner steps done before the call
 };
 
 template <class T>
 struct InnerSchedule {
-  const double* rate = nullptr;       // [T,K,2]
-  const uint8_t* active = nullptr;    // [T,K,2]; null: all
-  const T* scale = nullptr;           // [P]; null: 1
+  const double* rate = nullptr;     // [T,K,2]
+  const uint8_t* active = nullptr;  // [T,K,2]; null: all
+  const T* scale = nullptr;         // [P]; null: 1
 };
 
 template <class T>
@@ -40,17 +41,17 @@ struct AdaptCall {
   int steps = 0, threads = 1;
   Batches<T> batches;
   InnerSchedule<T> schedule;
-  const T* phi0 = nullptr;            // [T,P]
-  int64_t phi0_task = 0;              // stride between tasks; 0: shared
-  const T* moment0 = nullptr;         // [T,P]; null: zero
+  const T* phi0 = nullptr;     // [T,P]
+  int64_t phi0_task = 0;       // stride between tasks; 0: shared
+  const T* moment0 = nullptr;  // [T,P]; null: zero
   // outputs
-  T* phi = nullptr;                   // [T,P]
-  T* moment = nullptr;                // [T,P], with momentum
-  T* trace = nullptr;                 // [T,K,8], zeroed by the caller
-  uint8_t* valid = nullptr;           // [T]
-  int64_t* done = nullptr;            // [T] steps completed
-  T* saved = nullptr;                 // [T][saved_elements]; null: nothing is kept
-  T* workspace = nullptr;             // [adapt_workspace]
+  T* phi = nullptr;          // [T,P]
+  T* moment = nullptr;       // [T,P], with momentum
+  T* trace = nullptr;        // [T,K,8], zeroed by the caller
+  uint8_t* valid = nullptr;  // [T]
+  int64_t* done = nullptr;   // [T] steps completed
+  T* saved = nullptr;        // [T][saved_elements]; null: nothing is kept
+  T* workspace = nullptr;    // [adapt_workspace]
 };
 
 template <class T>
@@ -59,18 +60,18 @@ struct PullCall {
   int steps = 0, threads = 1;
   Batches<T> batches;
   InnerSchedule<T> schedule;
-  std::vector<Halves> halves;         // [C]
+  std::vector<Halves> halves;  // [C]
   bool rates = false;
-  const uint8_t* valid = nullptr;     // [T]: the others give zeros
-  T* saved = nullptr;                 // of the adapt call
-  const T* v = nullptr;               // [C,T,P]
-  const T* v_moment = nullptr;        // [C,T,P]; null: zero
+  const uint8_t* valid = nullptr;  // [T]: the others give zeros
+  T* saved = nullptr;              // of the adapt call
+  const T* v = nullptr;            // [C,T,P]
+  const T* v_moment = nullptr;     // [C,T,P]; null: zero
   // outputs
-  T* v0 = nullptr;                    // [C,T,P]
-  T* v_moment0 = nullptr;             // [C,T,P]; may be null
-  double* d_rate = nullptr;           // [C,T,K,2], zeroed by the caller; with `rates`
-  T* d_scale = nullptr;               // [C,T,P]; may be null
-  T* workspace = nullptr;             // [pull_workspace]
+  T* v0 = nullptr;           // [C,T,P]
+  T* v_moment0 = nullptr;    // [C,T,P]; may be null
+  double* d_rate = nullptr;  // [C,T,K,2], zeroed by the caller; with `rates`
+  T* d_scale = nullptr;      // [C,T,P]; may be null
+  T* workspace = nullptr;    // [pull_workspace]
 };
 
 template <class T>
@@ -78,26 +79,26 @@ struct GradientsCall {
   int64_t tasks = 0;
   int threads = 1;
   bool full = false;
-  Batches<T> batches;                 // K axis absent: strides of the step are not used
-  const T* phi = nullptr;             // [T,P]
+  Batches<T> batches;      // K axis absent: strides of the step are not used
+  const T* phi = nullptr;  // [T,P]
   int64_t phi_task = 0;
   // outputs
-  T* gradient = nullptr;              // [1 or 2,T,P]
-  T* trace = nullptr;                 // [T,8], zeroed by the caller: the losses
-  T* workspace = nullptr;             // [gradients_workspace]
+  T* gradient = nullptr;   // [1 or 2,T,P]
+  T* trace = nullptr;      // [T,8], zeroed by the caller: the losses
+  T* workspace = nullptr;  // [gradients_workspace]
 };
 
 template <class T>
 struct GenerateCall {
   int64_t tasks = 0;
   int batch = 0, threads = 1;
-  const T* phi = nullptr;             // [T,P]
+  const T* phi = nullptr;  // [T,P]
   int64_t phi_task = 0;
-  const T* z = nullptr;               // [T,B,latent]
-  const T* cotangent = nullptr;       // [T,B,features] of the samples: the call is then the pull-back
+  const T* z = nullptr;          // [T,B,latent]
+  const T* cotangent = nullptr;  // [T,B,features] of the samples: the call is then the pull-back
   // outputs
-  T* out = nullptr;                   // [T,B,features], or [T,P] with the discriminator's half zero
-  T* workspace = nullptr;             // [generate_workspace]
+  T* out = nullptr;        // [T,B,features], or [T,P] with the discriminator's half zero
+  T* workspace = nullptr;  // [generate_workspace]
 };
 
 // Energy distance 2 E|a-b| - E|a-a'| - E|b-b'| between two samples, unbiased (diagonals left out; a single sample has
@@ -107,18 +108,18 @@ struct DistanceCall {
   int64_t tasks = 0;
   int a_count = 0, b_count = 0, features = 0, threads = 1;
   double epsilon = 1e-12;
-  const T* a = nullptr;               // [T,a_count,features]
-  const T* b = nullptr;               // [T,b_count,features]
+  const T* a = nullptr;  // [T,a_count,features]
+  const T* b = nullptr;  // [T,b_count,features]
   // outputs
-  double* value = nullptr;            // [T]
-  T* cotangent = nullptr;             // [T,a_count,features]
+  double* value = nullptr;  // [T]
+  T* cotangent = nullptr;   // [T,a_count,features]
 };
 
 // Elements of the caller's buffers.
 int64_t saved_elements(const Program& program, const StorageSchedule& storage, int steps);  // one task
 int64_t adapt_workspace(const Program& program, int64_t threads);
-int64_t pull_workspace(Program& program, const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates, int steps,
-                       int64_t threads);
+int64_t pull_workspace(Program& program, const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates,
+                       int steps, int64_t threads);
 int64_t gradients_workspace(Program& program, bool full, int64_t threads);
 int64_t generate_workspace(Program& program, int batch, bool vjp, int64_t threads);
 

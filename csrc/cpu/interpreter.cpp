@@ -24,17 +24,28 @@ class Interpreter {
  private:
   T* base(const Value& v) const {
     switch (v.slot) {
-      case Slot::temp: return frame.arena + v.offset;
-      case Slot::residual: return frame.residual + v.offset;
-      case Slot::phi: return const_cast<T*>(frame.phi);  // read only by construction
-      case Slot::phi_next: return frame.phi_next;
-      case Slot::moment: return frame.moment;
-      case Slot::rate_scale: return const_cast<T*>(frame.rate_scale);
-      case Slot::cotangent: return frame.cotangent + v.index * layout.total;
-      case Slot::v_moment: return frame.v_moment + v.index * layout.total;
-      case Slot::d_scale: return frame.d_scale ? frame.d_scale + v.index * layout.total : nullptr;
-      case Slot::gradient: return frame.gradient + v.index * layout.total;
-      case Slot::statistics: return nullptr;
+      case Slot::temp:
+        return frame.arena + v.offset;
+      case Slot::residual:
+        return frame.residual + v.offset;
+      case Slot::phi:
+        return const_cast<T*>(frame.phi);  // read only by construction
+      case Slot::phi_next:
+        return frame.phi_next;
+      case Slot::moment:
+        return frame.moment;
+      case Slot::rate_scale:
+        return const_cast<T*>(frame.rate_scale);
+      case Slot::cotangent:
+        return frame.cotangent + v.index * layout.total;
+      case Slot::v_moment:
+        return frame.v_moment + v.index * layout.total;
+      case Slot::d_scale:
+        return frame.d_scale ? frame.d_scale + v.index * layout.total : nullptr;
+      case Slot::gradient:
+        return frame.gradient + v.index * layout.total;
+      case Slot::statistics:
+        return nullptr;
     }
     return nullptr;
   }
@@ -235,11 +246,16 @@ class Interpreter {
         else
           kernels.noise(frame.key, i.rows, i.columns, ld(i.out), at(i.out));
         break;
-      case Op::load: copy_in(i, frame.real, frame.rows); break;
-      case Op::input: copy_in(i, frame.input[i.index], nullptr); break;
+      case Op::load:
+        copy_in(i, frame.real, frame.rows);
+        break;
+      case Op::input:
+        copy_in(i, frame.input[i.index], nullptr);
+        break;
       case Op::output: {
         const T* source = at(i.a0);
-        for (int r = 0; r < i.rows; ++r) std::copy_n(source + r * ld(i.a0), i.columns, frame.output + r * int64_t{i.columns});
+        for (int r = 0; r < i.rows; ++r)
+          std::copy_n(source + r * ld(i.a0), i.columns, frame.output + r * int64_t{i.columns});
         break;
       }
       case Op::fill: {
@@ -255,8 +271,12 @@ class Interpreter {
         for (int r = 0; r < i.rows; ++r) out[r * stride] = source ? source[r] : T{1};
         break;
       }
-      case Op::product: product(i); break;
-      case Op::outer: outer(i); break;
+      case Op::product:
+        product(i);
+        break;
+      case Op::outer:
+        outer(i);
+        break;
       case Op::elementwise: {
         Elementwise<T> e;
         e.rows = i.rows;
@@ -266,7 +286,9 @@ class Interpreter {
         kernels.elementwise(e);
         break;
       }
-      case Op::row_dot: kernels.row_dot(at(i.a0), at(i.b0), i.rows, ld(i.a0), at(i.out), false); break;
+      case Op::row_dot:
+        kernels.row_dot(at(i.a0), at(i.b0), i.rows, ld(i.a0), at(i.out), false);
+        break;
       case Op::combine: {
         T* out = at(i.out);
         const T *a0 = at(i.a0), *b0 = at(i.b0), *a1 = at(i.a1), *b1 = at(i.b1);
@@ -274,16 +296,26 @@ class Interpreter {
           out[r] = (a0 && r < i.rows0 ? a0[r] * b0[r] : T{0}) + (a1 ? a1[r] * b1[r] : T{0});
         break;
       }
-      case Op::head: head(i); break;
+      case Op::head:
+        head(i);
+        break;
       case Op::transpose: {
         const Tensor& w = layout.tensors[i.a0.tensor];
         kernels.transpose(at(i.a0), w.n, w.k, at(i.out));
         break;
       }
-      case Op::copy: std::copy_n(part(i.a0, i.player), player_size(i.player), part(i.out, i.player)); break;
-      case Op::check: check(i); break;
-      case Op::update: update(i); break;
-      case Op::adjoint: adjoint(i); break;
+      case Op::copy:
+        std::copy_n(part(i.a0, i.player), player_size(i.player), part(i.out, i.player));
+        break;
+      case Op::check:
+        check(i);
+        break;
+      case Op::update:
+        update(i);
+        break;
+      case Op::adjoint:
+        adjoint(i);
+        break;
     }
   }
 

@@ -13,31 +13,31 @@ inline Target cpu_target() { return {kLanes, kNarrow, true}; }
 // What the slots of a Procedure's values mean for one task and one step. Parameter-shaped buffers are packed.
 template <class T>
 struct Frame {
-  T* arena = nullptr;              // [procedure.arena]
-  T* residual = nullptr;           // [program.residual_elements()]
-  const T* phi = nullptr;          // [total]
-  T* phi_next = nullptr;           // [total], may be phi
-  T* moment = nullptr;             // [total]
-  const T* rate_scale = nullptr;   // [total]; null: 1
-  T* cotangent = nullptr;          // [C][total]
-  T* v_moment = nullptr;           // [C][total]
-  T* d_scale = nullptr;            // [C][total]
-  T* gradient = nullptr;           // [1 or 2][total]
+  T* arena = nullptr;             // [procedure.arena]
+  T* residual = nullptr;          // [program.residual_elements()]
+  const T* phi = nullptr;         // [total]
+  T* phi_next = nullptr;          // [total], may be phi
+  T* moment = nullptr;            // [total]
+  const T* rate_scale = nullptr;  // [total]; null: 1
+  T* cotangent = nullptr;         // [C][total]
+  T* v_moment = nullptr;          // [C][total]
+  T* d_scale = nullptr;           // [C][total]
+  T* gradient = nullptr;          // [1 or 2][total]
 
-  double rate[2] = {};             // of G and D
+  double rate[2] = {};  // of G and D
   uint8_t active = kBoth;
   NoiseKey key;
-  const T* noise = nullptr;        // [fakes][latent]; null: drawn
-  const T* real = nullptr;         // [reals][features], or the pool
-  const int32_t* rows = nullptr;   // [reals] rows of the pool
-  const T* input[2] = {};          // of generate and generate_vjp
+  const T* noise = nullptr;       // [fakes][latent]; null: drawn
+  const T* real = nullptr;        // [reals][features], or the pool
+  const int32_t* rows = nullptr;  // [reals] rows of the pool
+  const T* input[2] = {};         // of generate and generate_vjp
   T* output = nullptr;
-  double* d_rate = nullptr;        // [C][2], strided
-  int64_t d_rate_stride = 0;       // between cotangents
+  double* d_rate = nullptr;   // [C][2], strided
+  int64_t d_rate_stride = 0;  // between cotangents
 
   // outputs
-  T* trace = nullptr;              // [kTrace]
-  bool valid = true;               // false: a loss or gradient was not finite; phi_next is then not written
+  T* trace = nullptr;  // [kTrace]
+  bool valid = true;   // false: a loss or gradient was not finite; phi_next is then not written
 };
 
 // trace: loss_g, loss_d, norm_g, norm_d, fake mean and deviation, real mean and deviation

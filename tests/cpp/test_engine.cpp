@@ -1,5 +1,6 @@
-// The cpu engine's calls without Python, for the sanitizers: random plans, every instruction set, storage mode and play. Buffers
-// are poisoned with NaN and surrounded by sentinels; the pull-back is held against finite differences in double.
+// The cpu engine's calls without Python, for the sanitizers: random plans, every instruction set, storage mode and
+// play. Buffers are poisoned with NaN and surrounded by sentinels; the pull-back is held against finite differences in
+// double.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -35,7 +36,8 @@ int64_t draw(int64_t low, int64_t high) { return std::uniform_int_distribution<i
 template <class T>
 class Buffer {
  public:
-  explicit Buffer(int64_t n, T fill = std::numeric_limits<T>::quiet_NaN()) : n_(n), memory_(n + 2 * kGuard + 64, kSentinel) {
+  explicit Buffer(int64_t n, T fill = std::numeric_limits<T>::quiet_NaN())
+      : n_(n), memory_(n + 2 * kGuard + 64, kSentinel) {
     auto at = reinterpret_cast<std::uintptr_t>(memory_.data() + kGuard);
     start_ = reinterpret_cast<T*>((at + 63) / 64 * 64);
     std::fill_n(start_, n, fill);
@@ -58,7 +60,8 @@ class Buffer {
     return true;
   }
   bool same(const Buffer& other) const {
-    return std::equal(start_, start_ + n_, other.start_, [](T a, T b) { return a == b || (std::isnan(a) && std::isnan(b)); });
+    return std::equal(start_, start_ + n_, other.start_,
+                      [](T a, T b) { return a == b || (std::isnan(a) && std::isnan(b)); });
   }
   bool finite() const {
     return std::all_of(start_, start_ + n_, [](T a) { return std::isfinite(a); });
@@ -103,7 +106,9 @@ Network random_network(std::vector<int64_t> widths, int64_t& offset, Activation 
     act.name = "activation";
     act.in_shape = act.out_shape = {widths[i + 1]};
     act.activation = f;
-    act.attributes = f == Activation::leaky_relu ? std::array{0.2, 0.0} : f == Activation::softplus ? std::array{1.0, 20.0} : std::array{1.0, 0.0};
+    act.attributes = f == Activation::leaky_relu ? std::array{0.2, 0.0}
+                     : f == Activation::softplus ? std::array{1.0, 20.0}
+                                                 : std::array{1.0, 0.0};
     add(act);
   }
   return net;
@@ -111,14 +116,17 @@ Network random_network(std::vector<int64_t> widths, int64_t& offset, Activation 
 
 Plan random_plan() {
   static const int64_t widths[] = {1, 2, 3, 5, 16, 17, 33};
-  static const Activation curved[] = {Activation::tanh, Activation::silu, Activation::softplus, Activation::elu, Activation::sigmoid, Activation::leaky_relu};
+  static const Activation curved[] = {Activation::tanh, Activation::silu,    Activation::softplus,
+                                      Activation::elu,  Activation::sigmoid, Activation::leaky_relu};
   auto width = [&] { return widths[draw(0, 6)]; };
   Plan plan;
   const int64_t sample = width();
   int64_t offset = 0;
-  plan.generator = random_network({width(), width(), sample}, offset, curved[draw(0, 5)], draw(0, 1) ? Activation::tanh : Activation::identity);
+  plan.generator = random_network({width(), width(), sample}, offset, curved[draw(0, 5)],
+                                  draw(0, 1) ? Activation::tanh : Activation::identity);
   plan.generator_parameters = offset;
-  plan.discriminator = random_network({sample, width(), width(), 1}, offset, curved[draw(0, 5)], draw(0, 4) == 0 ? Activation::tanh : Activation::identity);
+  plan.discriminator = random_network({sample, width(), width(), 1}, offset, curved[draw(0, 5)],
+                                      draw(0, 4) == 0 ? Activation::tanh : Activation::identity);
   plan.parameters = offset;
   plan.validate();
   return plan;
@@ -136,10 +144,20 @@ struct Trial {
   Buffer<T> phi0, real, v;
 
   Trial(const cpu::Kernels<T>& k, const Plan& plan, const Game& game, int64_t tasks, int64_t steps)
-      : kernels(k), program(plan, game, cpu::cpu_target()), tasks(tasks), steps(steps), parameters(plan.parameters),
-        latent(plan.generator.rows.front().in_features()), features(plan.discriminator.rows.front().in_features()),
-        numbers(tasks), count(tasks, 3), rate(tasks * steps * 2), active(tasks * steps * 2, 1),
-        phi0(tasks * plan.parameters), real(tasks * steps * game.reals * features), v(2 * tasks * plan.parameters) {
+      : kernels(k),
+        program(plan, game, cpu::cpu_target()),
+        tasks(tasks),
+        steps(steps),
+        parameters(plan.parameters),
+        latent(plan.generator.rows.front().in_features()),
+        features(plan.discriminator.rows.front().in_features()),
+        numbers(tasks),
+        count(tasks, 3),
+        rate(tasks * steps * 2),
+        active(tasks * steps * 2, 1),
+        phi0(tasks * plan.parameters),
+        real(tasks * steps * game.reals * features),
+        v(2 * tasks * plan.parameters) {
     for (auto& n : numbers) n = draw(0, 1 << 30);
     for (auto& r : rate) r = 0.02 + 0.01 * double(draw(0, 5));
     for (auto& a : active) a = draw(0, 5) > 0;
@@ -178,7 +196,8 @@ struct Trial {
     a.schedule = {rate.data(), active.data(), nullptr};
     a.phi0 = phi0.data(), a.phi0_task = parameters;
     a.phi = phi.data(), a.moment = program.has_moment() ? moment.data() : nullptr;
-    a.trace = trace.data(), a.valid = valid.data(), a.done = done.data(), a.saved = saved.data(), a.workspace = workspace.data();
+    a.trace = trace.data(), a.valid = valid.data(), a.done = done.data(), a.saved = saved.data(),
+    a.workspace = workspace.data();
     cpu::adapt(kernels, program, storage, a);
     for (uint8_t ok : valid) expect(ok == 1, "a task became invalid");
     expect(phi.finite() && trace.finite(), "adapt left something not finite");
@@ -255,15 +274,18 @@ void finite_differences(const cpu::Kernels<double>& kernels, const Plan& plan, c
     analytic += at.v0[i] * direction[i];
     size += std::abs(at.v0[i] * direction[i]);
   }
-  expect(std::abs(numeric - analytic) < 1e-6 * (1 + size), "finite difference " + std::to_string(numeric) + " but " + std::to_string(analytic));
+  expect(std::abs(numeric - analytic) < 1e-6 * (1 + size),
+         "finite difference " + std::to_string(numeric) + " but " + std::to_string(analytic));
   const double rate = trial.rate[1];
   trial.rate[1] = rate + h;
   auto more = trial.run("phi", 1);
   trial.rate[1] = rate - h;
   auto less = trial.run("phi", 1);
   numeric = 0;
-  for (int64_t i = 0; i < trial.tasks * trial.parameters; ++i) numeric += trial.v[i] * (more.phi[i] - less.phi[i]) / (2 * h);
-  expect(std::abs(numeric - at.d_rate[1]) < 1e-5 * (1 + std::abs(numeric)), "d/d rate: " + std::to_string(numeric) + " but " + std::to_string(at.d_rate[1]));
+  for (int64_t i = 0; i < trial.tasks * trial.parameters; ++i)
+    numeric += trial.v[i] * (more.phi[i] - less.phi[i]) / (2 * h);
+  expect(std::abs(numeric - at.d_rate[1]) < 1e-5 * (1 + std::abs(numeric)),
+         "d/d rate: " + std::to_string(numeric) + " but " + std::to_string(at.d_rate[1]));
 }
 
 }  // namespace
@@ -280,11 +302,13 @@ int main(int argc, char** argv) {
         for (double momentum : {0.0, 0.9}) {
           const Plan plan = random_plan();
           const Game game = random_game(alternating, momentum);
-          now = std::string(sets[i].name) + (alternating ? " alternating" : " simultaneous") + (momentum > 0 ? " momentum" : " sgd") + " loss " +
-                std::to_string(static_cast<int>(game.loss)) + " fakes " + std::to_string(game.fakes) + " reals " + std::to_string(game.reals);
+          now = std::string(sets[i].name) + (alternating ? " alternating" : " simultaneous") +
+                (momentum > 0 ? " momentum" : " sgd") + " loss " + std::to_string(static_cast<int>(game.loss)) +
+                " fakes " + std::to_string(game.fakes) + " reals " + std::to_string(game.reals);
           for (const Network* net : {&plan.generator, &plan.discriminator})
             for (const PlanRow& row : net->rows)
-              now += row.kind == LayerKind::linear ? " " + std::to_string(row.in_features()) + (row.bias < 0 ? "-" : "+") + std::to_string(row.out_features())
+              now += row.kind == LayerKind::linear ? " " + std::to_string(row.in_features()) +
+                                                         (row.bias < 0 ? "-" : "+") + std::to_string(row.out_features())
                                                    : " f" + std::to_string(static_cast<int>(row.activation));
           same_bits(sets[i].f32(), plan, game);
           same_bits(sets[i].f64(), plan, game);

@@ -1,0 +1,300 @@
+"""The torch engine: the compiled lowering, executed with torch operations. Readable and slow; runs wherever torch does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import pymgan._core as _core
+from pymgan.contract import (
+    TRACE,
+    Adapted,
+    Data,
+    Gradients,
+    Pulled,
+    Rng,
+    Saved,
+    Schedule,
+    State,
+    Trace,
+    check_adapt,
+    check_distance,
+    check_generate,
+    check_gradients,
+    check_noise,
+    check_pullback,
+)
+from pymgan.gan import GAN
+from pymgan.noise import normals
+from pymgan.plan import Plan, compile_plan
+from pymgan.torch_interpreter import Frame, Interpreter, Values
+
+
+@dataclass
+class TorchSaved(Saved):
+    """Snapshots (phi, moment) by slot, residuals by step, and the arguments of ``adapt``."""
+
+    tasks: int
+    steps: int
+    storage: Any
+    slots: dict[int, tuple[Tensor, Tensor]]
+    residuals: list[Values]
+    batches: _Batches
+    rate: Tensor
+    active: Tensor
+    scale: Tensor | None
+    valid: Tensor
+
+
+@dataclass
+class _Batches:
+    """The data and noise of every step."""
+
+    data: Data
+    rng: Rng
+    count: Tensor
+    latent: tuple[int, ...]
+
+    def real(self, k: int | None) -> Tensor:
+        rows = self.data.real if k is None else self.data.real[:, k]
+        if self.data.indices is not None:
+            rows = self.data.real[(self.data.indices if k is None else self.data.indices[:, k]).long()]
+        return rows.flatten(2)
+
+    def noise(self, k: int | None) -> Any:
+        def draw(rows: int, columns: int) -> Tensor:
+            if self.data.noise is not None:
+                return (self.data.noise if k is None else self.data.noise[:, k]).flatten(2)
+            steps = self.count + (k or 0)
+            return _normals(self.rng, steps.tolist(), 0, rows, columns).to(self.data.real)
+
+        return draw
+
+
+def _normals(rng: Rng, steps: Sequence[int], stream: int, rows: int, columns: int) -> Tensor:
+    drawn = [normals(rng.seed, task, step, stream, rows * columns) for task, step in zip(rng.tasks.tolist(), steps, strict=True)]
+    return torch.stack([torch.from_numpy(z).view(rows, columns) for z in drawn])
+
+
+class TorchEngine:
+    """Executes the same instruction list as the cpu engine with torch operations. See :class:`~pymgan.contract.Engine`."""
+
+    name = "torch"
+
+    def __init__(
+        self, gan: GAN, *, fakes: int, reals: int, play: str, momentum: float, storage: str, dtype: torch.dtype
+    ) -> None:
+        self.gan = gan
+        self.plan: Plan = compile_plan(gan)
+        self.fakes, self.reals, self.play, self.momentum, self.storage = fakes, reals, play, momentum, storage
+        self.dtype, self.device, self.threads = dtype, torch.device("cpu"), torch.get_num_threads()
+        self.program = _core.Program(
+            self.plan.core,
+            _core.Game(
+                loss=gan.loss,
+                smoothing=gan.label_smoothing,
+                fakes=fakes,
+                reals=reals,
+                alternating=play == "alternating",
+                momentum=momentum,
+                keep_all=storage == "all",
+            ),
+        )
+
+    @property
+    def parameters(self) -> int:
+        return self.plan.parameters
+
+    @property
+    def generator_parameters(self) -> int:
+        return self.plan.generator_parameters
+
+    @property
+    def latent(self) -> tuple[int, ...]:
+        return self.plan.latent
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        return self.plan.sample
+
+    def initial_state(self, tasks: int) -> State:
+        """A zero state for `tasks` tasks."""
+        width = self.parameters if self.momentum > 0 else 0
+        return State(self._zeros(tasks, width), torch.zeros(tasks, dtype=torch.int64))
+
+    def adapt(
+        self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, *, state: State | None = None, keep: bool = False
+    ) -> Adapted:
+        """Runs K inner steps on every task; see :meth:`pymgan.contract.Engine.adapt`."""
+        tasks, steps = check_adapt(self, phi, data, schedule, rng, state)
+        state = state if state is not None else self.initial_state(tasks)
+        rate = schedule.rate.detach().to(self.dtype).expand(tasks, steps, 2)
+        active = torch.ones(2, dtype=torch.bool) if schedule.active is None else schedule.active
+        active = active.expand(tasks, steps, 2)
+        scale = None if schedule.scale is None else schedule.scale.detach().to(self.dtype)
+        batches = _Batches(data, rng, state.count, self.latent)
+        storage = _core.StorageSchedule(self.storage, steps)
+        trace, valid = self._zeros(tasks, steps, len(TRACE)), torch.ones(tasks, dtype=torch.bool)
+        phi = phi.detach().expand(tasks, -1).clone()
+        moment, done = state.moments.clone(), torch.zeros(tasks, dtype=torch.int64)
+        saved = TorchSaved(tasks, steps, storage, {}, [], batches, rate, active, scale, valid) if keep else None
+        slots = storage.slot_of_step
+        for k in range(steps):
+            if saved is not None and slots[k] >= 0:
+                saved.slots[slots[k]] = (phi, moment.clone())
+            frame = self._step_frame(phi, moment, batches, rate, active, scale, k)
+            frame.trace, frame.valid = trace[:, k], valid
+            Interpreter(self.program, self.program.step, frame).run()
+            valid &= torch.isfinite(frame.phi_next).all(1)
+            phi = torch.where(valid[:, None], frame.phi_next, phi)
+            done += valid
+            if saved is not None:
+                saved.residuals.append(frame.residual)
+        if saved is not None and slots[steps] >= 0:
+            saved.slots[slots[steps]] = (phi, moment)
+        columns = {name: trace[..., i] for i, name in enumerate(TRACE)}
+        return Adapted(phi.clone(), State(moment, state.count + done), Trace(valid=valid.clone(), **columns), saved)
+
+    def pullback(
+        self,
+        saved: Saved,
+        cotangents: Tensor,
+        *,
+        state_cotangents: Tensor | None = None,
+        keep: Sequence[str] | str | None = None,
+        support: Sequence[str] | str | None = None,
+        rates: bool = False,
+    ) -> Pulled:
+        """Pulls cotangents of phi_K back to phi_0, exactly; see :meth:`pymgan.contract.Engine.pullback`."""
+        if not isinstance(saved, TorchSaved):
+            got = type(saved).__name__
+            raise TypeError(f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}")
+        v, v_state, keeps, supports, bare = check_pullback(
+            self, saved.tasks, cotangents, state_cotangents=state_cotangents, keep=keep, support=support
+        )
+        v = v.clone()
+        v_moment = (torch.zeros_like(v) if v_state is None else v_state.clone()) if self.momentum > 0 else None
+        for c, half in enumerate(supports):
+            for each in (v, v_moment):
+                self._clear(each, c, half)
+        d_rate, d_scale = self._zeros(len(v), saved.tasks, saved.steps, 2), torch.zeros_like(v)
+        slots = dict(saved.slots)
+        everything = ["GD"] * len(v)
+        for kind, k, source, target in saved.storage.pullback:
+            phi, moment = slots[source]
+            if kind == "step":
+                moment = moment.clone()
+                frame = self._step_frame(phi, moment, saved.batches, saved.rate, saved.active, saved.scale, k)
+                frame.trace, frame.valid = self._zeros(saved.tasks, len(TRACE)), torch.ones(saved.tasks, dtype=torch.bool)
+                Interpreter(self.program, self.program.step, frame).run()
+                slots[target] = (frame.phi_next, moment)
+                continue
+            frame = self._step_frame(phi, moment, saved.batches, saved.rate, saved.active, saved.scale, k)
+            if self.storage == "all":
+                frame.residual = saved.residuals[k]
+                frame.phi_next = slots[saved.storage.slot_of_step[k + 1]][0]
+            frame.cotangent, frame.d_scale, frame.d_rate = v, d_scale, d_rate[:, :, k]
+            if v_moment is not None:
+                frame.v_moment = v_moment
+            last, first = k == saved.steps - 1, k == 0
+            procedure = self.program.pull(supports if last else everything, keeps if first else everything, rates)
+            Interpreter(self.program, procedure, frame).run()
+        for c, half in enumerate(keeps):
+            self._clear(v, c, half)
+        def result(r: Tensor) -> Tensor:
+            r = torch.where(saved.valid.view(1, -1, *[1] * (r.ndim - 2)), r, torch.zeros_like(r))
+            return r[0] if bare else r
+
+        return Pulled(
+            result(v),
+            None if v_moment is None else result(v_moment),
+            result(d_rate) if rates else None,
+            result(d_scale) if rates else None,
+        )
+
+    def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
+        """Both players' losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
+        tasks = check_gradients(self, phi, data, rng)
+        batches = _Batches(data, rng, torch.zeros(tasks, dtype=torch.int64), self.latent)
+        frame = Frame(
+            phi.detach().expand(tasks, -1),
+            gradient=self._zeros(2, tasks, self.parameters),
+            noise=batches.noise(None),
+            real=batches.real(None),
+            trace=self._zeros(tasks, len(TRACE)),
+            valid=torch.ones(tasks, dtype=torch.bool),
+        )
+        Interpreter(self.program, self.program.gradients(full), frame).run()
+        return Gradients(frame.trace[:, 0], frame.trace[:, 1], frame.gradient if full else frame.gradient[0])
+
+    def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
+        """Standard normals [T, n, *latent] of (seed, task, step, stream); see :meth:`pymgan.contract.Engine.noise`."""
+        check_noise(rng, tasks, n, step, stream)
+        z = _normals(rng, [step] * tasks, stream, n, math.prod(self.latent))
+        return z.to(self.device, self.dtype).view(tasks, n, *self.latent)
+
+    def generate(self, phi: Tensor, z: Tensor) -> Tensor:
+        """G's samples [T, B, *sample] of z [T, B, *latent]."""
+        tasks, batch = check_generate(self, phi, z)
+        frame = Frame(phi.detach().expand(tasks, -1), inputs=(z.flatten(2),))
+        Interpreter(self.program, self.program.generate(batch), frame).run()
+        return frame.output.reshape(tasks, batch, *self.sample)
+
+    def generate_vjp(self, phi: Tensor, z: Tensor, cotangent: Tensor) -> Tensor:
+        """[T, P]: the cotangent [T, B, *sample] of G's samples pulled back to the parameters (D's half is zero)."""
+        tasks, batch = check_generate(self, phi, z, cotangent)
+        gradient = self._zeros(1, tasks, self.parameters)
+        frame = Frame(phi.detach().expand(tasks, -1), inputs=(z.flatten(2), cotangent.flatten(2)), gradient=gradient)
+        Interpreter(self.program, self.program.generate_vjp(batch), frame).run()
+        return gradient[0]
+
+    def distance(self, kind: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """(value [T] float64, cotangent of a) of a distance between samples [T, B, *], by the compiled core on the host."""
+        check_distance(kind, a, b)
+        host = [x.detach().to("cpu").contiguous() for x in (a, b)]
+        value, cotangent = torch.empty(len(a), dtype=torch.float64), torch.empty_like(host[0])
+        _core.distance(
+            a.dtype == torch.float64,
+            {
+                "tasks": a.shape[0],
+                "a_count": a.shape[1],
+                "b_count": b.shape[1],
+                "features": math.prod(a.shape[2:]),
+                "threads": 1,
+                "a": host[0].data_ptr(),
+                "b": host[1].data_ptr(),
+                "value": value.data_ptr(),
+                "cotangent": cotangent.data_ptr(),
+            },
+        )
+        return value.to(a.device), cotangent.to(a.device)
+
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(*shape, dtype=self.dtype, device=self.device)
+
+    def _step_frame(
+        self, phi: Tensor, moment: Tensor, batches: _Batches, rate: Tensor, active: Tensor, scale: Tensor | None, k: int
+    ) -> Frame:
+        return Frame(
+            phi,
+            phi_next=torch.full_like(phi, math.nan),
+            moment=moment,
+            rate_scale=scale,
+            rate=rate[:, k],
+            active=active[:, k],
+            noise=batches.noise(k),
+            real=batches.real(k),
+        )
+
+    def _clear(self, v: Tensor | None, c: int, half: str) -> None:
+        """Zeroes the halves of cotangent c that `half` does not name."""
+        if v is not None:
+            if "G" not in half:
+                v[c, :, : self.generator_parameters] = 0
+            if "D" not in half:
+                v[c, :, self.generator_parameters :] = 0

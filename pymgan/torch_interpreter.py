@@ -1,0 +1,302 @@
+"""Executes an instruction list with torch operations, one for each instruction, over all tasks at once.
+
+The second implementation of the primitives, to be read beside csrc/cpu/interpreter.cpp. It holds no derivative: activations,
+losses and their derivatives are evaluated from the formulas that the compiled core exports.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import pymgan._core as _core
+
+__all__ = ["Frame", "Interpreter", "Values"]
+
+Values = dict[str, Tensor]
+
+_OPERATIONS: dict[str, Callable[..., Tensor]] = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+    "neg": torch.neg,
+    "exp": torch.exp,
+    "expm1": torch.expm1,
+    "log1p": torch.log1p,
+    "tanh": torch.tanh,
+    "abs": torch.abs,
+    "max": torch.maximum,
+    "where_positive": lambda c, a, b: torch.where(c > 0, a, b),
+}
+
+
+def evaluate(formula: tuple[Any, ...], variables: dict[str, Tensor]) -> Tensor:
+    """A formula of the core (nested tuples) at tensors; constants become tensors of the variables' dtype."""
+    kind, *arguments = formula
+    if kind == "variable":
+        return variables[arguments[0]]
+    if kind == "constant":
+        like = next(iter(variables.values()))
+        return torch.full((), arguments[0], dtype=like.dtype, device=like.device)
+    return _OPERATIONS[kind](*(evaluate(argument, variables) for argument in arguments))
+
+
+def _no_noise(rows: int, columns: int) -> Tensor:
+    raise RuntimeError(f"expected a frame with noise for [{rows}, {columns}], got one without")
+
+
+def _absent() -> Tensor:
+    """Stands for a slot that the procedure does not use."""
+    return torch.empty(0)
+
+
+@dataclass
+class Frame:
+    """What the slots of a procedure's values mean for one step, batched over T tasks.
+
+    Attributes:
+        phi, phi_next, moment: [T, P]; the last two are written in place.
+        rate_scale: [P] or None.
+        cotangent, v_moment, d_scale: [C, T, P], written in place.
+        gradient: [2, T, P], written in place.
+        residual: values kept by name from the step to its pull-back.
+        rate: [T, 2]; active: bool [T, 2].
+        noise: makes z [T, rows, columns]; real: [T, reals, features]; inputs: of generate and generate_vjp.
+        d_rate: [C, T, 2], written in place.
+        trace: [T, 8], written in place; valid: bool [T], cleared where a loss or gradient is not finite.
+    """
+
+    phi: Tensor
+    phi_next: Tensor = field(default_factory=_absent)
+    moment: Tensor = field(default_factory=_absent)
+    rate_scale: Tensor | None = None
+    cotangent: Tensor = field(default_factory=_absent)
+    v_moment: Tensor = field(default_factory=_absent)
+    d_scale: Tensor = field(default_factory=_absent)
+    gradient: Tensor = field(default_factory=_absent)
+    residual: Values = field(default_factory=dict)
+    rate: Tensor = field(default_factory=_absent)
+    active: Tensor = field(default_factory=_absent)
+    noise: Callable[[int, int], Tensor] = _no_noise
+    real: Tensor = field(default_factory=_absent)
+    inputs: tuple[Tensor, ...] = ()
+    output: Tensor = field(default_factory=_absent)
+    d_rate: Tensor = field(default_factory=_absent)
+    trace: Tensor = field(default_factory=_absent)
+    valid: Tensor | None = None
+
+
+class Interpreter:
+    """One procedure on one frame.
+
+    An inactive player's instructions are computed too and their results not used: its update is masked, and its adjoint w is
+    zero, in which every later product is linear.
+    """
+
+    def __init__(self, program: Any, procedure: Any, frame: Frame) -> None:
+        self.tensors, self.game, self.procedure, self.frame = program.tensors, program.game, procedure, frame
+        self.split = max(t.weight + t.n * t.k + (t.n if t.bias >= 0 else 0) for t in self.tensors if t.player == 0)
+        self.temps: dict[int, Tensor] = {}
+
+    def run(self) -> None:
+        for instr in self.procedure.code:
+            getattr(self, "_" + instr.op)(instr)
+
+    # ---- operands ----
+
+    def _value(self, ref: Any) -> Tensor:
+        value, f = self.procedure.values[ref.value], self.frame
+        if value.slot == "temp":
+            return self.temps[ref.value]
+        if value.slot == "residual":
+            return f.residual[value.name]
+        whole: Tensor = getattr(f, value.slot)
+        return whole[value.index] if value.slot in ("cotangent", "v_moment", "d_scale", "gradient") else whole
+
+    def _rows(self, ref: Any, count: int) -> Tensor:
+        return self._value(ref)[:, ref.row : ref.row + count]
+
+    def _target(self, ref: Any) -> Tensor:
+        """Where an instruction writes: made on first use, NaN until it is written."""
+        value, store = self.procedure.values[ref.value], self.temps
+        if value.slot in ("temp", "residual"):
+            key: Any = ref.value
+            if value.slot == "residual":
+                store, key = self.frame.residual, value.name  # type: ignore[assignment]
+            if key not in store:
+                phi = self.frame.phi
+                shape = {"rows": (value.rows, value.columns), "vector": (value.rows,), "parameters": (phi.shape[1],)}[value.shape]
+                store[key] = phi.new_full((len(phi), *shape), math.nan)
+        return self._value(ref)
+
+    def _write(self, ref: Any, result: Tensor) -> None:
+        if ref is not None:
+            self._target(ref)[:, ref.row : ref.row + result.shape[1]] = result
+
+    def _weight(self, ref: Any) -> Tensor:
+        t = self.tensors[ref.tensor]
+        return self._value(ref)[:, t.weight : t.weight + t.n * t.k].view(-1, t.n, t.k)
+
+    def _bias(self, ref: Any) -> Tensor:
+        t = self.tensors[ref.tensor]
+        return self._value(ref)[:, t.bias : t.bias + t.n]
+
+    def _part(self, player: int) -> slice:
+        return slice(0, self.split) if player == 0 else slice(self.split, None)
+
+    # ---- instructions ----
+
+    def _finish(self, i: Any, accumulated: Tensor) -> None:
+        """Applies the epilogue and stores."""
+        self._write(i.pre, accumulated)
+        result = accumulated
+        if i.apply != "store":
+            attributes = {f"p{n}": torch.tensor(a, dtype=result.dtype, device=result.device) for n, a in enumerate(i.attributes)}
+            if i.apply == "act":
+                result = evaluate(_core.activation_formula(i.activation, 0), {"x": accumulated, **attributes})
+            else:
+                variables = {"ref": self._rows(i.ref, i.rows), **attributes}
+                result = evaluate(_core.activation_formula(i.activation, 1), variables) * accumulated
+                if i.q is not None:
+                    second = evaluate(_core.activation_formula(i.activation, 2), variables)
+                    result = result + second * self._rows(i.q, i.rows) * self._rows(i.g, i.rows)
+        self._write(i.out, result)
+
+    def _product(self, i: Any) -> None:
+        def times(a: Any, weight: Any) -> Tensor:
+            w = self._weight(weight)
+            return torch.bmm(self._rows(a, i.rows), w if i.adjoint else w.transpose(1, 2))
+
+        total = torch.zeros((), dtype=self.frame.phi.dtype, device=self.frame.phi.device)
+        if i.a0 is not None:
+            total = times(i.a0, i.b0)
+            if i.bias is not None:
+                total = total + self._bias(i.bias)[:, None]
+            if i.dot_out is not None:
+                self._target(i.dot_out)[:, i.dot_out.row : i.dot_out.row + i.rows] += (self._rows(i.dot, i.rows) * total).sum(-1)
+            if i.scale is not None:
+                total = total * self._rows(i.scale, i.rows)[..., None]
+        if i.a1 is not None:
+            total = total + times(i.a1, i.b1)
+        self._finish(i, total)
+
+    def _outer(self, i: Any) -> None:
+        delta = self._rows(i.b0, i.rows0)
+        weight, t = torch.bmm(delta.transpose(1, 2), self._rows(i.a0, i.rows0)), self.tensors[i.out.tensor]
+        if i.a1 is not None:
+            weight = weight + torch.bmm(self._rows(i.b1, i.rows1).transpose(1, 2), self._rows(i.a1, i.rows1))
+        out = self._target(i.out)
+        parts = [(t.weight, weight.flatten(1))] + ([(t.bias, delta.sum(1))] if t.bias >= 0 else [])
+        for at, part in parts:
+            place = out[:, at : at + part.shape[1]]
+            place.copy_(place + part if i.accumulate else part)
+
+    def _elementwise(self, i: Any) -> None:
+        source = self._rows(i.a0, i.rows)
+        self._finish(i, source if i.scale is None else source * self._rows(i.scale, i.rows)[..., None])
+
+    def _row_dot(self, i: Any) -> None:
+        self._write(i.out, (self._rows(i.a0, i.rows) * self._rows(i.b0, i.rows)).sum(-1))
+
+    def _combine(self, i: Any) -> None:
+        phi = self.frame.phi
+        result = phi.new_zeros(len(phi), i.rows)
+        if i.a0 is not None:
+            result[:, : i.rows0] += self._rows(i.a0, i.rows0) * self._rows(i.b0, i.rows0)
+        if i.a1 is not None:
+            result += self._rows(i.a1, i.rows) * self._rows(i.b1, i.rows)
+        self._write(i.out, result)
+
+    def _fill(self, i: Any) -> None:
+        self._target(i.out)[:, i.out.row : i.out.row + i.rows] = 0
+
+    def _spread(self, i: Any) -> None:
+        phi = self.frame.phi
+        one = phi.new_ones(len(phi), i.rows) if i.a0 is None else self._rows(i.a0, i.rows)
+        self._write(i.out, one[..., None])
+
+    def _noise(self, i: Any) -> None:
+        self._write(i.out, self.frame.noise(i.rows, i.columns))
+
+    def _load(self, i: Any) -> None:
+        self._write(i.out, self.frame.real)
+
+    def _input(self, i: Any) -> None:
+        self._write(i.out, self.frame.inputs[i.index])
+
+    def _output(self, i: Any) -> None:
+        self.frame.output = self._rows(i.a0, i.rows)
+
+    def _head(self, i: Any) -> None:
+        score = self._rows(i.a0, i.rows)[..., 0]
+        fake, real = score[:, : i.fakes], score[:, i.fakes :]
+
+        def term(scores: Tensor, name: str, order: int) -> Tensor:
+            smoothing = torch.tensor(self.game.smoothing, dtype=score.dtype, device=score.device)
+            formula = _core.loss_formula(self.game.loss.name, name, order)
+            return evaluate(formula, {"s": scores, "e": smoothing}).expand_as(scores) / max(scores.shape[1], 1)
+
+        for order, of_g, of_d in ((1, i.c_g, i.c_d), (2, i.cc_g, i.cc_d)):
+            if of_g is not None:
+                self._write(of_g, torch.cat((term(fake, "g", order), torch.zeros_like(real)), 1))
+            if of_d is not None:
+                self._write(of_d, torch.cat((term(fake, "d_fake", order), term(real, "d_real", order)), 1))
+        if i.stats is None:
+            return
+        f = self.frame
+        if i.index & 1:
+            f.trace[:, 0] = term(fake, "g", 0).sum(1)
+            self._judge(0, f.trace[:, 0])
+        if i.index & 2:
+            f.trace[:, 1] = term(fake, "d_fake", 0).sum(1) + term(real, "d_real", 0).sum(1)
+            f.trace[:, 4:8] = torch.stack([s for x in (fake, real) for s in (x.mean(1), x.std(1, correction=0))], 1)
+            self._judge(1, f.trace[:, 1])
+
+    def _judge(self, player: int, numbers: Tensor) -> None:
+        """Tasks whose number is not finite stop, if the player is active."""
+        f = self.frame
+        if f.valid is not None:
+            inactive = ~f.active[:, player] if len(f.active) else torch.zeros_like(f.valid)
+            f.valid &= torch.isfinite(numbers) | inactive
+
+    def _check(self, i: Any) -> None:
+        norm = torch.linalg.vector_norm(self._value(i.a0)[:, self._part(i.player)].double(), dim=1)
+        self.frame.trace[:, 2 + i.player] = norm.to(self.frame.trace.dtype)
+        self._judge(i.player, norm)
+
+    def _copy(self, i: Any) -> None:
+        self._target(i.out)[:, self._part(i.player)] = self._value(i.a0)[:, self._part(i.player)]
+
+    def _update(self, i: Any) -> None:
+        f, part = self.frame, self._part(i.player)
+        moves = (f.active[:, i.player] if f.valid is None else f.active[:, i.player] & f.valid)[:, None]
+        moved = self._value(i.a0)[:, part]
+        if i.moment is not None:
+            moment = self._target(i.moment)
+            moved = self.game.momentum * moment[:, part] + moved
+            moment[:, part] = torch.where(moves, moved, moment[:, part])
+        if i.out is not None:
+            theta, scale = self._value(i.theta)[:, part], 1.0 if f.rate_scale is None else f.rate_scale[part]
+            self._target(i.out)[:, part] = torch.where(moves, theta - f.rate[:, i.player, None] * scale * moved, theta)
+
+    def _adjoint(self, i: Any) -> None:
+        f, part = self.frame, self._part(i.player)
+        active = f.active[:, i.player, None]
+        rate, scale = f.rate[:, i.player, None], 1.0 if f.rate_scale is None else f.rate_scale[part]
+        v = self._value(i.v)[:, part]
+        a = -rate * scale * v
+        if i.v_moment is not None:
+            v_moment = self._value(i.v_moment)
+            a = v_moment[:, part] + a
+            v_moment[:, part] = torch.where(active, self.game.momentum * a, v_moment[:, part])
+        self._target(i.out)[:, part] = torch.where(active, a, torch.zeros_like(a))
+        if i.moved is not None:
+            along = torch.where(active, self._value(i.moved)[:, part] * v, torch.zeros_like(v))
+            f.d_rate[i.index, :, i.player] -= (scale * along).sum(1)
+            self._value(i.d_scale)[:, part] -= rate * along
