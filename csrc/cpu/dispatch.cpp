@@ -31,16 +31,23 @@ namespace {
 // __builtin_cpu_supports looks at what the operating system saves, too. The lists are the flags in CMakeLists.txt.
 #ifdef PYMGAN_BUILT_avx512
 bool has_avx512() {
+  __builtin_cpu_init();
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") &&
          __builtin_cpu_supports("fma");
 }
 #endif
 #ifdef PYMGAN_BUILT_avx2
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx2() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 #endif
 #ifdef PYMGAN_BUILT_v2
-bool has_v2() { return __builtin_cpu_supports("sse4.2"); }
+bool has_v2() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("sse4.2");
+}
 #endif
 #ifdef PYMGAN_BUILT_portable
 bool always() { return true; }

@@ -68,7 +68,7 @@ PYMGAN_INLINE void rank_one(Accumulators<T, kRows>& acc, const A& a, const T* b)
 }
 
 // Row m of eight is base + one multiple (by 1, 2, 4) of one of four registers: x86 addresses all sixteen rows of a tile
-// from six registers, where sixteen pointers would spill. The empty asm keeps compilers from computing their own.
+// from six registers, where sixteen pointers would spill. opaque keeps compilers from computing others of their own.
 template <int m, class T>
 PYMGAN_INLINE const T* row_address(const char* base, int64_t s, int64_t s3, int64_t s5, int64_t s7) {
   constexpr int r = m % 8;
@@ -90,7 +90,12 @@ PYMGAN_INLINE void add_rows_times_panel(Accumulators<T, kRows>& acc, const T* a,
   const char* low = reinterpret_cast<const char*>(a);
   const char* high = low + 8 * s;
   auto step = [&](int p) __attribute__((always_inline)) {
-    asm("" : "+r"(low), "+r"(high), "+r"(s), "+r"(s3), "+r"(s5), "+r"(s7));
+    opaque(low);
+    opaque(high);
+    opaque(s);
+    opaque(s3);
+    opaque(s5);
+    opaque(s7);
     rank_one<T, kRows>(
         acc,
         [&](auto m) __attribute__((always_inline)) {
@@ -101,7 +106,7 @@ PYMGAN_INLINE void add_rows_times_panel(Accumulators<T, kRows>& acc, const T* a,
     // Left alone, GCC mixes several p and spills what no longer fits.
     unroll<kRows>([&](auto m) __attribute__((always_inline)) {
       unroll<kVectors<T>>([&](auto v) __attribute__((always_inline)) {
-        asm("" : PYMGAN_IN_REGISTER(acc[decltype(m)::value][decltype(v)::value].v));
+        keep_in_register(acc[decltype(m)::value][decltype(v)::value]);
       });
     });
   };
@@ -114,7 +119,9 @@ PYMGAN_INLINE void add_rows_times_panel(Accumulators<T, kRows>& acc, const T* a,
     low += 4 * sizeof(T);
     high += 4 * sizeof(T);
     b += 4 * b_row;
-    asm("" : "+r"(low), "+r"(high), "+r"(b));
+    opaque(low);
+    opaque(high);
+    opaque(b);
   }
   for (; left > 0; --left) {
     step(0);
@@ -296,7 +303,8 @@ void outer_tile(const OuterProduct<T>& o, At at, T* out) {
       rank_one<T, kRows>(acc, [&](auto m) __attribute__((always_inline)) { return a + decltype(m)::value; }, b);
       a += a_ld;
       b += b_ld;
-      asm("" : "+r"(a), "+r"(b));
+      opaque(a);
+      opaque(b);
     };
     int left = t->depth;
     for (; left >= 2; left -= 2) {

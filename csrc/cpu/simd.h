@@ -240,6 +240,16 @@ PYMGAN_INLINE void add_products(Vec<float> x, Vec<float> y, Vec<double> (&sums)[
 }
 PYMGAN_INLINE void add_products(Vec<double> x, Vec<double> y, Vec<double> (&sums)[2]) { sums[0] = fma(x, y, sums[0]); }
 
+// Hides from the compiler how a value came about, and that it has not changed.
+template <class P>
+PYMGAN_INLINE void opaque(P& scalar) {
+  asm("" : "+r"(scalar));
+}
+template <class T>
+PYMGAN_INLINE void keep_in_register(Vec<T>& x) {
+  asm("" : PYMGAN_IN_REGISTER(x.v));
+}
+
 // Calls body(Index<0>{}) ... body(Index<N-1>{}): loops over registers, unrolled by every compiler.
 template <int i>
 struct Index {

@@ -51,7 +51,7 @@ double best_time(const std::function<void()>& f) {
     return sum[0];                                                                      \
   }
 #if defined(__x86_64__)
-PYMGAN_PEAK(peak_avx512, __attribute__((target("avx512f,prefer-vector-width=512"))), 64)
+PYMGAN_PEAK(peak_avx512, __attribute__((target("avx512f"))), 64)
 PYMGAN_PEAK(peak_avx2, __attribute__((target("avx2,fma"))), 32)
 #endif
 PYMGAN_PEAK(peak_16, , 16)
