@@ -106,9 +106,7 @@ def run_case(
     contestants = []
     for name in engines:
         say(f"{case.name}: {name}, first call")
-        contestants.append(
-            _enter(new_row(name, ("pymgan", "torch")), _engine(problem, name, threads), truth, allowed)
-        )
+        contestants.append(_enter(new_row(name, ("pymgan", "torch")), _engine(problem, name, threads), truth, allowed))
     for name in peer_names:
         try:
             peer = peers.load(name)
@@ -116,9 +114,7 @@ def run_case(
             contestants.append(Contestant(_noted(new_row(name, ()), _reason(problem_of_peer)), is_ours=False))
             continue
         say(f"{case.name}: {name}, first call of each setting")
-        contestants.append(
-            _enter(new_row(name, peer.VERSIONS), peer.variants(problem), truth, allowed, is_ours=False)
-        )
+        contestants.append(_enter(new_row(name, peer.VERSIONS), peer.variants(problem), truth, allowed, is_ours=False))
 
     a, b = torch.randn(2, PRODUCT, PRODUCT)
     product = Contestant(Row(case.name, "product", 1, threads), is_ours=False)
@@ -126,6 +122,7 @@ def run_case(
 
     entrants = [*contestants, product]
     order = random.Random(0)
+    started = _load()
     for i in range(rounds):
         say(f"{case.name}: round {i + 1} of {rounds}")
         for entrant in order.sample(entrants, len(entrants)):
@@ -134,6 +131,11 @@ def run_case(
     speed = 2 * PRODUCT**3 / statistics.median(product.seconds) / 1e9
     say(f"{case.name}: this machine's {PRODUCT} x {PRODUCT} float32 product: {speed:.0f} GFLOP/s")
     _fill(contestants, case, speed)
+    others = _others(started, _load())
+    if others > 0.1:
+        say(f"{case.name}: other processes used {others:.1f} cores meanwhile: these times are no measurement")
+        for entrant in contestants:
+            entrant.row.note = "; ".join(filter(None, [entrant.row.note, f"others used {others:.1f} cores"]))
     return [c.row for c in contestants]
 
 
@@ -212,6 +214,23 @@ def _fill(contestants: Sequence[Contestant], case: Case, product_gflops: float) 
             entrant.row.ratio_to_best_peer = best / entrant.row.median_ms
 
 
+def _load() -> tuple[float, float, float]:
+    """(seconds by the clock, seconds of all cores at work, seconds of this process); the second is 0 off Linux."""
+    stat = Path("/proc/stat")
+    work = 0.0
+    if stat.exists():
+        user, nice, system = map(int, stat.read_text().split(maxsplit=4)[1:4])
+        work = (user + nice + system) / os.sysconf("SC_CLK_TCK")
+    times = os.times()
+    return time.perf_counter(), work, times.user + times.system
+
+
+def _others(start: tuple[float, float, float], end: tuple[float, float, float]) -> float:
+    """Cores that other processes kept busy between two readings of `_load`."""
+    clock, work, own = (b - a for a, b in zip(start, end, strict=True))
+    return max(0.0, (work - own) / clock) if work else 0.0
+
+
 def device() -> str:
     """The processor's name and the cores that this process may use."""
     name = platform.processor() or platform.machine()
@@ -228,9 +247,7 @@ def commit() -> str:
     root = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")

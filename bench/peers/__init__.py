@@ -18,6 +18,8 @@ PEERS = {
     "torch_func": "bench.peers.torch_func",
     "autograd": "bench.peers.autograd",
     "jax": "bench.peers.jax_vmap",
+    "higher": "bench.peers.higher_loop",
+    "torchopt": "bench.peers.torchopt_loop",
 }
 
 
