@@ -19,7 +19,7 @@ SOURCES = [p for p in sorted((ROOT / "csrc").rglob("*")) if p.suffix in {".h", "
 LONGEST = 600
 
 # Files that may import the compiled module: the plan fills its record, engines run it, `engine` reports it.
-COMPILED = {"plan", "engine", "cpu_engine", "torch_engine"}
+COMPILED = {"plan", "engine", "cpu_engine", "torch_engine", "torch_interpreter"}
 # Files that may differentiate with torch: the oracle, and the autograd wrapper around an engine.
 DIFFERENTIATING = {"reference", "adapt"}
 
@@ -29,7 +29,7 @@ PLACES = {
     "gan": 1,
     "plan": 2,
     **dict.fromkeys(["buffers", "contract", "noise"], 3),
-    **dict.fromkeys(["cpu_engine", "torch_engine", "reference"], 4),
+    **dict.fromkeys(["cpu_engine", "torch_engine", "torch_interpreter", "reference"], 4),
     "engine": 5,
     "adapt": 6,
     **dict.fromkeys(["tasks", "metrics"], 6),
