@@ -106,7 +106,9 @@ def run_case(
     contestants = []
     for name in engines:
         say(f"{case.name}: {name}, first call")
-        contestants.append(_enter(new_row(name, ("pymgan", "torch")), _engine(problem, name, threads), truth, allowed))
+        contestants.append(
+            _enter(new_row(name, ("pymgan", "torch")), _engine(problem, name, threads), truth, allowed)
+        )
     for name in peer_names:
         try:
             peer = peers.load(name)
@@ -114,7 +116,9 @@ def run_case(
             contestants.append(Contestant(_noted(new_row(name, ()), _reason(problem_of_peer)), is_ours=False))
             continue
         say(f"{case.name}: {name}, first call of each setting")
-        contestants.append(_enter(new_row(name, peer.VERSIONS), peer.variants(problem), truth, allowed, is_ours=False))
+        contestants.append(
+            _enter(new_row(name, peer.VERSIONS), peer.variants(problem), truth, allowed, is_ours=False)
+        )
 
     a, b = torch.randn(2, PRODUCT, PRODUCT)
     product = Contestant(Row(case.name, "product", 1, threads), is_ours=False)
@@ -247,7 +251,9 @@ def commit() -> str:
     root = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")

@@ -26,7 +26,9 @@ def build(
     """
     case = problem.case
     gan = pymgan.GAN(problem.generator, problem.discriminator, latent=(case.latent,))
-    made = pymgan.compile(gan, fakes=case.batch, reals=case.batch, engine=engine, threads=threads, dtype=dtype)
+    made = pymgan.compile(
+        gan, fakes=case.batch, reals=case.batch, engine=engine, threads=threads, dtype=dtype
+    )
     phi = problem.phi.to(dtype)
     data = pymgan.Data(real=problem.real.to(dtype), noise=problem.noise.to(dtype))
     query = pymgan.Data(real=problem.query.to(dtype), noise=problem.query_noise.to(dtype))

@@ -39,7 +39,9 @@ def _build(problem: Problem, shared: bool) -> Step:
     def losses(g: list[Tensor], d: list[Tensor], real: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         x = call(problem.generator, names_g, g, z)
         if shared:
-            fake, true = call(problem.discriminator, names_d, d, torch.cat([x, real])).split([len(x), len(real)])
+            fake, true = call(problem.discriminator, names_d, d, torch.cat([x, real])).split(
+                [len(x), len(real)]
+            )
         else:
             fake = call(problem.discriminator, names_d, d, x)
             true = call(problem.discriminator, names_d, d, real)

@@ -36,7 +36,9 @@ def _network(module: nn.Sequential) -> tuple[Network, Callable[[Network, Any], A
     """Parameters and forward function of Linear, LeakyReLU and Tanh in sequence; weights are [in, out]."""
     layers = list(module)
     linears = [m for m in layers if isinstance(m, nn.Linear)]
-    parameters = [(jnp.asarray(m.weight.detach().numpy().T), jnp.asarray(m.bias.detach().numpy())) for m in linears]
+    parameters = [
+        (jnp.asarray(m.weight.detach().numpy().T), jnp.asarray(m.bias.detach().numpy())) for m in linears
+    ]
 
     def forward(parameters: Network, x: Any) -> Any:
         rest = iter(parameters)
@@ -65,7 +67,9 @@ def _build(problem: Problem, kind: str, unroll: int) -> Step:
         fake = discriminator(d, generator(g, z))
         return jax.nn.softplus(fake).mean() + jax.nn.softplus(-discriminator(d, real)).mean()
 
-    def inner(players: tuple[Network, Network], batch: tuple[Any, Any]) -> tuple[tuple[Network, Network], None]:
+    def inner(
+        players: tuple[Network, Network], batch: tuple[Any, Any]
+    ) -> tuple[tuple[Network, Network], None]:
         (g, d), (real, z) = players, batch
         step_g = jax.grad(loss_g)(g, d, z)
         step_d = jax.grad(loss_d)(d, g, real, z)
@@ -90,7 +94,9 @@ def _build(problem: Problem, kind: str, unroll: int) -> Step:
         return jax.tree.map(lambda x: x.mean(0), each)
 
     compiled = jax.jit(all_tasks)
-    tasks = tuple(jnp.asarray(x.numpy()) for x in (problem.real, problem.noise, problem.query, problem.query_noise))
+    tasks = tuple(
+        jnp.asarray(x.numpy()) for x in (problem.real, problem.noise, problem.query, problem.query_noise)
+    )
 
     def step() -> Tensor:
         g, d = jax.block_until_ready(compiled(g0, d0, tasks))
