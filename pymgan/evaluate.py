@@ -33,7 +33,7 @@ __all__ = [
 METRICS = ("energy", "swd", "mmd2", "nearest_support")
 SAMPLES = 64  # generated per task
 STREAM = 2  # of the counter-based noise
-RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # tried for each player when fine-tuning rates are chosen
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # tried for each player when fine-tuning rates are chosen
 CHUNK = 32  # tasks at a time
 
 Scores = dict[str, metrics.Summary]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .meta import Direction, Meta
+from .meta.base import as_pair
 
 __all__ = ["Learner"]
 
@@ -24,28 +25,33 @@ class Learner:
     Args:
         meta: the method.
         phi: [P] float32, the initial meta-parameters.
+        split: how many of the parameters are the generator's; they come first.
         steps: that the whole run takes; a linear schedule ends there.
     """
 
-    def __init__(self, meta: Meta, phi: Tensor, steps: int) -> None:
+    def __init__(self, meta: Meta, phi: Tensor, *, split: int, steps: int) -> None:
         self.meta = meta
         self.steps = steps
         self.step = 0
         self.tasks = 0
         self.skipped = 0
-        self.phi = nn.Parameter(phi.detach().float().clone(), requires_grad=True)
+        self._phi = phi.detach().float().clone()
+        self._halves = [nn.Parameter(half) for half in self._phi.tensor_split([split])]  # views of it
         self.average = phi.detach().float().clone()
         self._first_rates = meta.rates()
         self.rates = nn.Parameter(self._first_rates.clone(), requires_grad=meta.learns_rates)
-        groups: list[dict[str, Any]] = [{"params": [self.phi], "full_lr": meta.outer_lr}]
+        groups: list[dict[str, Any]] = [
+            {"params": [half], "full_lr": rate}
+            for half, rate in zip(self._halves, as_pair("outer_lr", meta.outer_lr), strict=True)
+        ]
         if meta.learns_rates:
             groups.append({"params": [self.rates], "full_lr": RATE_LR * float(self._first_rates.max())})
-        self._adam = torch.optim.Adam(groups, lr=meta.outer_lr, betas=meta.betas)
+        self._adam = torch.optim.Adam(groups, betas=meta.betas)
 
     @property
     def parameters(self) -> Tensor:
         """[P], the meta-parameters as they stand ("raw")."""
-        return self.phi.detach()
+        return self._phi
 
     @property
     def inner_rates(self) -> Tensor:
@@ -65,7 +71,8 @@ class Learner:
         norm = float(torch.linalg.vector_norm(gradient.double()))
         if self.meta.clip is not None and norm > self.meta.clip:
             gradient = gradient * (self.meta.clip / norm)
-        self.phi.grad = gradient
+        split = len(self._halves[0])
+        self._halves[0].grad, self._halves[1].grad = gradient[:split], gradient[split:]
         if direction.rates is not None:
             self.rates.grad = direction.rates.to(self.rates.dtype).cpu()
         for group in self._adam.param_groups:
@@ -78,7 +85,7 @@ class Learner:
                 )
             # The first steps would otherwise weigh the initialisation as long as 1 / (1 - decay) steps.
             decay = min(self.meta.ema, (1 + self.step) / (10 + self.step))
-            self.average.mul_(decay).add_(self.phi, alpha=1 - decay)
+            self.average.mul_(decay).add_(self._phi, alpha=1 - decay)
         return norm
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -97,14 +104,14 @@ class Learner:
         Raises:
             ValueError: it belongs to networks of another size.
         """
-        if tensors["phi"].shape != self.phi.shape:
+        if tensors["phi"].shape != self._phi.shape:
             raise ValueError(
-                f"expected a checkpoint with {self.phi.numel():,} parameters, got "
+                f"expected a checkpoint with {self._phi.numel():,} parameters, got "
                 f"{tensors['phi'].numel():,}: "
                 "the networks differ from those of the run"
             )
         with torch.no_grad():
-            self.phi.copy_(tensors["phi"])
+            self._phi.copy_(tensors["phi"])
             self.average.copy_(tensors["average"])
             self.rates.copy_(tensors["rates"])
         for label, parameter in self._optimised():
@@ -119,4 +126,7 @@ class Learner:
         self.step, self.tasks, self.skipped = counters["step"], counters["tasks"], counters["skipped"]
 
     def _optimised(self) -> list[tuple[str, nn.Parameter]]:
-        return [("phi", self.phi)] + ([("rates", self.rates)] if self.meta.learns_rates else [])
+        labels = ["generator", "discriminator", "rates"]
+        return list(
+            zip(labels, [*self._halves, *([self.rates] if self.meta.learns_rates else [])], strict=False)
+        )

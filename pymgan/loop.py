@@ -109,8 +109,11 @@ class Trainer:
         show: bool = True,
     ) -> None:
         self.settings = settings
+        split = next(iter(engines.adapt.values())).generator_parameters
         self.learners = [
-            Learner(method, initial, settings.steps[method.name]) for method in methods if method.trains
+            Learner(method, initial, split=split, steps=settings.steps[method.name])
+            for method in methods
+            if method.trains
         ]
         self.engines = engines
         self.initial = initial

@@ -58,7 +58,8 @@ class Meta(ABC):
         inner_lr: their rate, or a pair (generator, discriminator).
         play: "simultaneous" or "alternating" (D first).
         momentum: of the inner SGD.
-        outer_lr, betas: of the outer Adam.
+        outer_lr: rate of the outer Adam, or a pair (generator, discriminator).
+        betas: of the outer Adam.
         schedule: "linear" lets the outer rate fall to zero over the run, "constant" keeps it.
         clip: the outer gradient is scaled down to this norm; None leaves it alone.
         ema: decay of the average of the meta-parameters that is used to adapt and evaluate.
@@ -68,7 +69,7 @@ class Meta(ABC):
     inner_lr: float | tuple[float, float] = 0.1
     play: str = "simultaneous"
     momentum: float = 0.0
-    outer_lr: float = 3e-3
+    outer_lr: float | tuple[float, float] = 3e-3
     betas: tuple[float, float] = (0.9, 0.99)
     schedule: str = "linear"
     clip: float | None = 10.0
@@ -79,14 +80,14 @@ class Meta(ABC):
 
     def __post_init__(self) -> None:
         whole("inner_steps", self.inner_steps, least=1)
-        pair = as_pair("inner_lr", self.inner_lr)
-        for rate in pair:
-            number("inner_lr", rate, low=0.0)
-        object.__setattr__(self, "inner_lr", pair if pair[0] != pair[1] else pair[0])
+        for name in ("inner_lr", "outer_lr"):
+            pair = as_pair(name, getattr(self, name))
+            for rate in pair:
+                number(name, rate, low=0.0)
+            object.__setattr__(self, name, pair if pair[0] != pair[1] else pair[0])
         if self.play not in ("simultaneous", "alternating"):
             raise ValueError(f"expected play 'simultaneous' or 'alternating', got {self.play!r}")
         number("momentum", self.momentum, low=0.0, below=1.0)
-        number("outer_lr", self.outer_lr, low=0.0)
         object.__setattr__(self, "betas", as_pair("betas", self.betas))
         for beta in self.betas:
             number("betas", beta, low=0.0, below=1.0)
