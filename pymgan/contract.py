@@ -244,7 +244,14 @@ class Engine(Protocol):
         """Moments and counts of zero."""
 
     def adapt(
-        self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, *, state: State | None = None, keep: bool = False
+        self,
+        phi: Tensor,
+        data: Data,
+        schedule: Schedule,
+        rng: Rng,
+        *,
+        state: State | None = None,
+        keep: bool = False,
     ) -> Adapted:
         """Runs K inner steps on every task from phi [T, P] (or [P], shared)."""
 
@@ -264,8 +271,8 @@ class Engine(Protocol):
             saved: of an `adapt` with ``keep=True``.
             cotangents: v_K.
             state_cotangents: the same for the moments, with momentum only; None is zero.
-            keep: "G", "D" or "GD" (default), one for all cotangents or one for each: the half of v0 that is wanted; the other comes
-                back as zeros.
+            keep: "G", "D" or "GD" (default), one for all cotangents or one for each: the half of v0 that is wanted; the
+                other comes back as zeros.
             support: likewise the half of v_K, and of the moments' cotangent, that can be nonzero; the other is taken to be zero
                 without a look.
             rates: whether the derivatives with respect to rate and scale are wanted too.
@@ -284,7 +291,7 @@ class Engine(Protocol):
         """The pull-back of a cotangent [T, B, *sample] of `generate` to phi, [T, P]; the discriminator's part is zero."""
 
     def distance(self, kind: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """A distance [T], float64, between samples a [T, B, *] and b [T, B2, *], and its cotangent with respect to a, shaped as a.
+        """A distance [T], float64, between samples a [T, B, *] and b [T, B2, *], and its cotangent with respect to a.
 
         "energy": 2 E|a - b| - E|a - a'| - E|b - b'|, unbiased (pairs of a sample with itself are left out; a single sample has
         no inner distance), |d| = sqrt(sum d^2 + 1e-12).
@@ -343,14 +350,25 @@ def check_pullback(
     _check_tensor("pullback", "cotangents", cotangents, (engine.dtype,), engine.device)
     expected = (tasks, engine.parameters)
     if cotangents.ndim not in (2, 3) or tuple(cotangents.shape[-2:]) != expected or not len(cotangents):
-        raise ValueError(f"[pullback] cotangents: expected {_text(('C', *expected))} or {_text(expected)}, got {_text(cotangents.shape)}")
+        raise ValueError(
+            f"[pullback] cotangents: expected {_text(('C', *expected))} or {_text(expected)}, got {_text(cotangents.shape)}"
+        )
     bare = cotangents.ndim == 2
     v = (cotangents[None] if bare else cotangents).detach().contiguous()
     state = None
     if state_cotangents is not None:
         if engine.momentum == 0:
-            raise ValueError("[pullback] state_cotangents: expected None, as an engine without momentum has no moments, got a tensor")
-        _check("pullback", "state_cotangents", state_cotangents, tuple(cotangents.shape), (engine.dtype,), engine.device)
+            raise ValueError(
+                "[pullback] state_cotangents: expected None, as an engine without momentum has no moments, got a tensor"
+            )
+        _check(
+            "pullback",
+            "state_cotangents",
+            state_cotangents,
+            tuple(cotangents.shape),
+            (engine.dtype,),
+            engine.device,
+        )
         state = state_cotangents.detach().reshape(v.shape).contiguous()
     return v, state, _check_halves("keep", keep, len(v)), _check_halves("support", support, len(v)), bare
 
@@ -366,12 +384,16 @@ def check_noise(rng: Rng, tasks: int, n: int, step: int, stream: int) -> Tensor:
     return rng.tasks.contiguous()
 
 
-def check_generate(engine: Engine, phi: Tensor, z: Tensor, cotangent: Tensor | None = None) -> tuple[int, int]:
+def check_generate(
+    engine: Engine, phi: Tensor, z: Tensor, cotangent: Tensor | None = None
+) -> tuple[int, int]:
     """Checks the arguments of ``generate`` and ``generate_vjp``; returns (T, B)."""
     op = "generate" if cotangent is None else "generate_vjp"
     _check_tensor(op, "z", z, (engine.dtype,), engine.device)
     if z.ndim < 2 or tuple(z.shape[2:]) != engine.latent or not z.numel():
-        raise ValueError(f"[{op}] z: expected {_text(('T', 'B', *engine.latent))}, none of them 0, got {_text(z.shape)}")
+        raise ValueError(
+            f"[{op}] z: expected {_text(('T', 'B', *engine.latent))}, none of them 0, got {_text(z.shape)}"
+        )
     tasks, batch = int(z.shape[0]), int(z.shape[1])
     _check_phi(op, engine, phi, tasks)
     if cotangent is not None:
@@ -388,25 +410,38 @@ def check_distance(kind: str, a: Tensor, b: Tensor) -> None:
     if a.ndim < 2 or not a.numel():
         raise ValueError(f"[distance] a: expected [T, B, *sample], none of them 0, got {_text(a.shape)}")
     if b.ndim != a.ndim or b.shape[0] != a.shape[0] or b.shape[2:] != a.shape[2:] or not b.numel():
-        raise ValueError(f"[distance] b: expected {_text((a.shape[0], 'B2', *a.shape[2:]))}, got {_text(b.shape)}")
+        raise ValueError(
+            f"[distance] b: expected {_text((a.shape[0], 'B2', *a.shape[2:]))}, got {_text(b.shape)}"
+        )
 
 
 def _text(shape: Sequence[int | str]) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
 
-def _check_tensor(op: str, name: str, value: Tensor, dtypes: tuple[torch.dtype, ...], device: torch.device | None) -> None:
+def _check_tensor(
+    op: str, name: str, value: Tensor, dtypes: tuple[torch.dtype, ...], device: torch.device | None
+) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"[{op}] {name}: expected a torch.Tensor, got {type(value).__name__}")
     if value.dtype not in dtypes:
         wanted = " or ".join(map(str, dtypes))
-        raise TypeError(f"[{op}] {name}: expected {wanted}, got {value.dtype}; convert it with .to({dtypes[0]})")
+        raise TypeError(
+            f"[{op}] {name}: expected {wanted}, got {value.dtype}; convert it with .to({dtypes[0]})"
+        )
     if device is not None and value.device != device:
-        raise ValueError(f"[{op}] {name}: expected a tensor on {device}, got one on {value.device}; move it with .to({str(device)!r})")
+        raise ValueError(
+            f"[{op}] {name}: expected a tensor on {device}, got one on {value.device}; move it with .to({str(device)!r})"
+        )
 
 
 def _check(
-    op: str, name: str, value: Tensor, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...], device: torch.device | None
+    op: str,
+    name: str,
+    value: Tensor,
+    shape: tuple[int, ...],
+    dtypes: tuple[torch.dtype, ...],
+    device: torch.device | None,
 ) -> None:
     _check_tensor(op, name, value, dtypes, device)
     if tuple(value.shape) != shape:
@@ -415,7 +450,9 @@ def _check(
 
 def _check_whole(op: str, name: str, value: int, low: int, below: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value < below:
-        raise ValueError(f"[{op}] {name}: expected a whole number from {low} and below {below}, got {value!r}")
+        raise ValueError(
+            f"[{op}] {name}: expected a whole number from {low} and below {below}, got {value!r}"
+        )
 
 
 def _check_rng(op: str, rng: Rng) -> int:
@@ -424,7 +461,9 @@ def _check_rng(op: str, rng: Rng) -> int:
     _check_whole(op, "rng.seed", rng.seed, 0, 2**64)
     _check_tensor(op, "rng.tasks", rng.tasks, (torch.int64,), torch.device("cpu"))
     if rng.tasks.ndim != 1 or not len(rng.tasks):
-        raise ValueError(f"[{op}] rng.tasks: expected [T] with at least one task, got {_text(rng.tasks.shape)}")
+        raise ValueError(
+            f"[{op}] rng.tasks: expected [T] with at least one task, got {_text(rng.tasks.shape)}"
+        )
     if int(rng.tasks.min()) < 0:
         raise ValueError(f"[{op}] rng.tasks: expected numbers from 0, got {int(rng.tasks.min())}")
     return len(rng.tasks)
@@ -448,7 +487,9 @@ def _once(value: Tensor) -> Tensor:
 
 def _check_finite(op: str, name: str, value: Tensor) -> None:
     if not bool(torch.isfinite(_once(value)).all()):
-        raise ValueError(f"[{op}] {name}: expected finite numbers, got NaN or infinity; look for it with torch.isfinite")
+        raise ValueError(
+            f"[{op}] {name}: expected finite numbers, got NaN or infinity; look for it with torch.isfinite"
+        )
 
 
 def _check_data(op: str, engine: Engine, data: Data, tasks: int, *, per_step: bool) -> int:
@@ -467,16 +508,22 @@ def _check_data(op: str, engine: Engine, data: Data, tasks: int, *, per_step: bo
         raise ValueError(f"[{op}] {name}: expected {_text((*leading, *inner))}, got {_text(source.shape)}")
     steps = int(source.shape[1]) if per_step else 1
     if steps < 1:
-        raise ValueError(f"[{op}] {name}: expected at least one inner step (K >= 1), got {_text(source.shape)}")
+        raise ValueError(
+            f"[{op}] {name}: expected at least one inner step (K >= 1), got {_text(source.shape)}"
+        )
     if data.indices is None:
         _check_finite(op, "data.real", data.real)
     else:
         pool, indices = data.real, _once(data.indices)
         if pool.ndim != 1 + len(engine.sample) or tuple(pool.shape[1:]) != engine.sample or not len(pool):
-            raise ValueError(f"[{op}] data.real: expected a pool {_text(('N', *engine.sample))}, N >= 1, got {_text(pool.shape)}")
+            raise ValueError(
+                f"[{op}] data.real: expected a pool {_text(('N', *engine.sample))}, N >= 1, got {_text(pool.shape)}"
+            )
         low, high = int(indices.min()), int(indices.max())
         if low < 0 or high >= len(pool):
-            raise ValueError(f"[{op}] data.indices: expected rows of the pool, 0 to {len(pool) - 1}, got {low} to {high}")
+            raise ValueError(
+                f"[{op}] data.indices: expected rows of the pool, 0 to {len(pool) - 1}, got {low} to {high}"
+            )
         _check_finite(op, "data.real", pool[torch.unique(indices).long()])
     if data.noise is not None:
         shape = (tasks, *((steps,) if per_step else ()), engine.fakes, *engine.latent)
@@ -507,13 +554,25 @@ def _check_schedule(engine: Engine, schedule: Schedule, tasks: int, steps: int) 
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-    return len(shape) == len(target) and shape[-1] == 2 and all(n in (1, m) for n, m in zip(shape, target, strict=True))
+    return (
+        len(shape) == len(target)
+        and shape[-1] == 2
+        and all(n in (1, m) for n, m in zip(shape, target, strict=True))
+    )
 
 
 def _check_halves(name: str, value: Sequence[str] | str | None, cotangents: int) -> list[str]:
-    halves = ["GD"] * cotangents if value is None else [value] * cotangents if isinstance(value, str) else list(value)
+    halves = (
+        ["GD"] * cotangents
+        if value is None
+        else [value] * cotangents
+        if isinstance(value, str)
+        else list(value)
+    )
     if len(halves) != cotangents:
-        raise ValueError(f"[pullback] {name}: expected {cotangents} entries, one for each cotangent, got {len(halves)}")
+        raise ValueError(
+            f"[pullback] {name}: expected {cotangents} entries, one for each cotangent, got {len(halves)}"
+        )
     if wrong := [half for half in halves if half not in HALVES]:
         raise ValueError(f"[pullback] {name}: expected 'G', 'D' or 'GD', got {wrong[0]!r}")
     return halves

@@ -45,11 +45,17 @@ class GAN:
                 raise TypeError(f"[GAN] {name}: expected an nn.Sequential, got {type(network).__name__}")
             for key, parameter in network.named_parameters():
                 if not parameter.is_floating_point():
-                    raise TypeError(f"[GAN] {name}.{key}: expected a floating point parameter, got {parameter.dtype}")
+                    raise TypeError(
+                        f"[GAN] {name}.{key}: expected a floating point parameter, got {parameter.dtype}"
+                    )
         if not isinstance(self.latent, (tuple, list)):
             raise TypeError(f"[GAN] latent: expected the shape of one z, such as (32,), got {self.latent!r}")
-        if not self.latent or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in self.latent):
-            raise ValueError(f"[GAN] latent: expected whole numbers from 1, such as (32,), got {self.latent!r}")
+        if not self.latent or any(
+            isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in self.latent
+        ):
+            raise ValueError(
+                f"[GAN] latent: expected whole numbers from 1, such as (32,), got {self.latent!r}"
+            )
         object.__setattr__(self, "latent", tuple(self.latent))
         if self.loss not in LOSSES:
             raise ValueError(f"[GAN] loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
@@ -57,14 +63,22 @@ class GAN:
         if isinstance(smoothing, bool) or not isinstance(smoothing, (int, float)) or not 0 <= smoothing < 1:
             raise ValueError(f"[GAN] label_smoothing: expected a number in [0, 1), got {smoothing!r}")
         if smoothing and self.loss not in SMOOTHED:
-            raise ValueError(f"[GAN] label_smoothing: expected 0 with loss {self.loss!r}, got {smoothing}; {' and '.join(SMOOTHED)} have it")
+            raise ValueError(
+                f"[GAN] label_smoothing: expected 0 with loss {self.loss!r}, got {smoothing}; {' and '.join(SMOOTHED)} have it"
+            )
         if not math.isfinite(smoothing) or self.penalty is not None:
-            raise ValueError(f"[GAN] penalty: expected None (there is no penalty in this version), got {self.penalty!r}")
+            raise ValueError(
+                f"[GAN] penalty: expected None (there is no penalty in this version), got {self.penalty!r}"
+            )
 
     def parameters_vector(self) -> Tensor:
         """A copy of all parameters, [P] float32: ``parameters_to_vector`` of the generator, then of the discriminator."""
         with torch.no_grad():
-            parts = [parameters_to_vector(n.parameters()) for n in (self.generator, self.discriminator) if any(True for _ in n.parameters())]
+            parts = [
+                parameters_to_vector(n.parameters())
+                for n in (self.generator, self.discriminator)
+                if any(True for _ in n.parameters())
+            ]
             vector = torch.cat(parts) if parts else torch.zeros(0)
             return vector.to(torch.float32, copy=True)
 

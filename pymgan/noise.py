@@ -2,8 +2,8 @@
 
 Philox4x32-10 (Salmon et al., 2011) and Box-Muller. Normal i of (seed, task, step, stream) depends on nothing else: its block
 i // 4 has the counter (block, step low, step high xor stream << 16, task low) and the key (seed low, seed high + task high), in
-32-bit words. A word w becomes u = ((w >> 8) + 1/2) / 2^24. Words 0 and 1 give normals 0 and 1 of the block,
-sqrt(-2 log u0) times the cosine and the sine of 2 pi u1; words 2 and 3 give normals 2 and 3.
+32-bit words. A word w becomes u = ((w >> 9) + 1/2) / 2^23, which float32 can hold. Words 0 and 1 give normals 0 and 1 of the
+block, sqrt(-2 log u0) times the cosine and the sine of 2 pi u1; words 2 and 3 give normals 2 and 3.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ _HALF = np.uint64(32)
 Words = npt.NDArray[np.uint64]
 
 
-def philox4x32(counter: Sequence[npt.ArrayLike], key: Sequence[npt.ArrayLike], rounds: int = 10) -> tuple[Words, Words, Words, Words]:
+def philox4x32(
+    counter: Sequence[npt.ArrayLike], key: Sequence[npt.ArrayLike], rounds: int = 10
+) -> tuple[Words, Words, Words, Words]:
     """Philox4x32: four 32-bit words (held in uint64) of a counter of four words and a key of two; arguments broadcast."""
     c0, c1, c2, c3 = (np.asarray(word, dtype=np.uint64) for word in counter)
     k0, k1 = (np.asarray(word, dtype=np.uint64) for word in key)
@@ -46,8 +48,13 @@ def normals(seed: int, task: int, step: int, stream: int, count: int) -> npt.NDA
     low = 0xFFFFFFFF
     counter = (blocks, step & low, (step >> 32) ^ (stream << 16), task & low)
     key = (seed & low, ((seed >> 32) + (task >> 32)) & low)
-    words = philox4x32([np.asarray(word, dtype=np.uint64) for word in counter], [np.uint64(word) for word in key])
-    u = [((np.broadcast_to(word, blocks.shape) >> np.uint64(8)).astype(np.float64) + 0.5) * 2.0**-24 for word in words]
+    words = philox4x32(
+        [np.asarray(word, dtype=np.uint64) for word in counter], [np.uint64(word) for word in key]
+    )
+    u = [
+        ((np.broadcast_to(word, blocks.shape) >> np.uint64(9)).astype(np.float64) + 0.5) * 2.0**-23
+        for word in words
+    ]
     out = np.empty((len(blocks), 4))
     for pair in (0, 2):
         radius, angle = np.sqrt(-2.0 * np.log(u[pair])), 2.0 * np.pi * u[pair + 1]

@@ -143,11 +143,14 @@ class ReferenceEngine:
             sample = self._generate(phi[: self.generator_parameters], z)
             try:
                 scores = functional_call(
-                    self.gan.discriminator, self._named(self.gan.discriminator, phi[self.generator_parameters :]), (sample,)
+                    self.gan.discriminator,
+                    self._named(self.gan.discriminator, phi[self.generator_parameters :]),
+                    (sample,),
                 )
             except RuntimeError as error:
+                shape = list(sample.shape[1:])
                 raise ValueError(
-                    f"[reference] expected the generator's output {list(sample.shape[1:])} to be the discriminator's input: {error}"
+                    f"[reference] expected the generator's output {shape} to be the discriminator's input: {error}"
                 ) from error
         if scores.numel() != 2:
             raise ValueError(f"[reference] expected one score for each sample, got {list(scores.shape[1:])}")
@@ -170,7 +173,9 @@ class ReferenceEngine:
 
     def _scores(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> _Scores:
         both = torch.cat((self._generate(theta_g, z), real))
-        scores = functional_call(self.gan.discriminator, self._named(self.gan.discriminator, theta_d), (both,)).reshape(-1)
+        scores = functional_call(
+            self.gan.discriminator, self._named(self.gan.discriminator, theta_d), (both,)
+        ).reshape(-1)
         return _Scores(scores[: len(z)], scores[len(z) :])
 
     def _loss_g(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> Tensor:
@@ -181,7 +186,14 @@ class ReferenceEngine:
         return discriminator_loss(self.gan.loss, self.gan.label_smoothing, *scores), scores
 
     def _step(
-        self, phi: Tensor, moments: Tensor, rate: Tensor, scale: Tensor, active: Tensor, z: Tensor, real: Tensor
+        self,
+        phi: Tensor,
+        moments: Tensor,
+        rate: Tensor,
+        scale: Tensor,
+        active: Tensor,
+        z: Tensor,
+        real: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, _Step]:
         """One inner step of one task: (phi', moments', whether everything in it was finite, trace)."""
         split = self.generator_parameters
@@ -206,7 +218,12 @@ class ReferenceEngine:
         new_moments = torch.cat([m for m in moment.values() if m is not None]) if self.momentum else moments
         finite_g = torch.isfinite(loss_g) & torch.isfinite(grad_g).all()
         finite_d = torch.isfinite(loss_d) & torch.isfinite(grad_d).all()
-        finite = (finite_g | ~active[0]) & (finite_d | ~active[1]) & torch.isfinite(new_phi).all() & torch.isfinite(new_moments).all()
+        finite = (
+            (finite_g | ~active[0])
+            & (finite_d | ~active[1])
+            & torch.isfinite(new_phi).all()
+            & torch.isfinite(new_moments).all()
+        )
         trace = _Step(
             loss_g,
             loss_d,
@@ -228,12 +245,23 @@ class ReferenceEngine:
         return State(moments, torch.zeros(tasks, dtype=torch.int64))
 
     def adapt(
-        self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, *, state: State | None = None, keep: bool = False
+        self,
+        phi: Tensor,
+        data: Data,
+        schedule: Schedule,
+        rng: Rng,
+        *,
+        state: State | None = None,
+        keep: bool = False,
     ) -> Adapted:
         """Runs K inner steps on every task; see :meth:`pymgan.contract.Engine.adapt`."""
         tasks, steps = check_adapt(self, phi, data, schedule, rng, state)
         state = self.initial_state(tasks) if state is None else state
-        active = torch.ones(2, dtype=torch.bool, device=self.device) if schedule.active is None else schedule.active
+        active = (
+            torch.ones(2, dtype=torch.bool, device=self.device)
+            if schedule.active is None
+            else schedule.active
+        )
         active = active.expand(tasks, steps, 2)
         scale = torch.ones(self.parameters) if schedule.scale is None else schedule.scale
         noise = self._drawn(rng, state.count, steps) if data.noise is None else data.noise
@@ -270,7 +298,9 @@ class ReferenceEngine:
         else:
             with torch.no_grad():
                 (phi_k, moments_k), (traces, valid, done) = play(*inputs)
-        columns = {name: torch.stack([getattr(trace, name) for trace in traces], dim=1) for name in _Step._fields}
+        columns = {
+            name: torch.stack([getattr(trace, name) for trace in traces], dim=1) for name in _Step._fields
+        }
         return Adapted(phi_k, State(moments_k, state.count + done), Trace(**columns, valid=valid), saved)
 
     def pullback(
@@ -286,7 +316,9 @@ class ReferenceEngine:
         """Pulls cotangents of phi_K back to phi_0; see :meth:`pymgan.contract.Engine.pullback`."""
         if not isinstance(saved, _ReferenceSaved):
             got = type(saved).__name__
-            raise TypeError(f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}")
+            raise TypeError(
+                f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}"
+            )
         v, v_state, keeps, supports, bare = check_pullback(
             self, saved.tasks, cotangents, state_cotangents=state_cotangents, keep=keep, support=support
         )
@@ -308,7 +340,11 @@ class ReferenceEngine:
     def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
         """Losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
         tasks = check_gradients(self, phi, data, rng)
-        noise = self._drawn(rng, torch.zeros(tasks, dtype=torch.int64), 1)[:, 0] if data.noise is None else data.noise
+        noise = (
+            self._drawn(rng, torch.zeros(tasks, dtype=torch.int64), 1)[:, 0]
+            if data.noise is None
+            else data.noise
+        )
         split = self.generator_parameters
 
         def one(phi: Tensor, z: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -324,8 +360,12 @@ class ReferenceEngine:
                 return value_g, value_d, torch.stack((grad_g, grad_d))
             return value_g, value_d, torch.cat((grad_g[:split], grad_d[split:]))
 
-        loss_g, loss_d, gradient = vmap(one)(phi.detach().expand(tasks, -1), noise, self._real(data, (slice(None),)))
-        return Gradients(loss_g.detach(), loss_d.detach(), gradient.movedim(1, 0).detach() if full else gradient.detach())
+        loss_g, loss_d, gradient = vmap(one)(
+            phi.detach().expand(tasks, -1), noise, self._real(data, (slice(None),))
+        )
+        return Gradients(
+            loss_g.detach(), loss_d.detach(), gradient.movedim(1, 0).detach() if full else gradient.detach()
+        )
 
     def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
         """Standard normals [T, n, *latent]; see :meth:`pymgan.contract.Engine.noise`."""
@@ -348,7 +388,10 @@ class ReferenceEngine:
     def distance(self, kind: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Energy distance [T] and its cotangent; see :meth:`pymgan.contract.Engine.distance`."""
         check_distance(kind, a, b)
-        pairs = [grad_and_value(_energy)(x, y) for x, y in zip(a.detach().flatten(2), b.detach().flatten(2), strict=True)]
+        pairs = [
+            grad_and_value(_energy)(x, y)
+            for x, y in zip(a.detach().flatten(2), b.detach().flatten(2), strict=True)
+        ]
         cotangent = torch.stack([pair[0] for pair in pairs]).view(a.shape)
         return torch.stack([pair[1] for pair in pairs]).to(torch.float64), cotangent
 
@@ -378,7 +421,10 @@ class ReferenceEngine:
 
     def _normals(self, rng: Rng, steps: Sequence[int], n: int, stream: int) -> Tensor:
         size = n * math.prod(self.latent)
-        rows = [normals(rng.seed, int(task), step, stream, size) for task, step in zip(rng.tasks, steps, strict=True)]
+        rows = [
+            normals(rng.seed, int(task), step, stream, size)
+            for task, step in zip(rng.tasks, steps, strict=True)
+        ]
         return torch.from_numpy(np.stack(rows)).to(self.device, self.dtype).view(len(rows), n, *self.latent)
 
 

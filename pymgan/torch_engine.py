@@ -61,10 +61,10 @@ class _Batches:
     latent: tuple[int, ...]
 
     def real(self, k: int | None) -> Tensor:
-        rows = self.data.real if k is None else self.data.real[:, k]
-        if self.data.indices is not None:
-            rows = self.data.real[(self.data.indices if k is None else self.data.indices[:, k]).long()]
-        return rows.flatten(2)
+        real, indices = self.data.real, self.data.indices
+        if indices is not None:
+            return real[(indices if k is None else indices[:, k]).long()].flatten(2)
+        return (real if k is None else real[:, k]).flatten(2)
 
     def noise(self, k: int | None) -> Any:
         def draw(rows: int, columns: int) -> Tensor:

@@ -14,7 +14,9 @@ from tests.oracle_cases import Case
 Make = Callable[[Case], Engine]
 
 
-def make(engine: str, *, isa: str | None = None, dtype: torch.dtype = torch.float32, **options: object) -> Make:
+def make(
+    engine: str, *, isa: str | None = None, dtype: torch.dtype = torch.float32, **options: object
+) -> Make:
     """An engine by name; options override what the case says."""
 
     def build(case: Case) -> Engine:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -107,7 +108,7 @@ class Inputs:
 def _stack(rng: Generator, names: Iterator[str], widths: list[int], biases: bool) -> list[nn.Module]:
     """Linear layers through `widths` with an activation, now and then two, between them."""
     layers: list[nn.Module] = []
-    for i, (inner, outer) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (inner, outer) in enumerate(pairwise(widths)):
         layers.append(nn.Linear(inner, outer, bias=biases and bool(rng.random() < 0.85)))
         if i < len(widths) - 2:
             layers.append(ACTIVATIONS[next(names)](rng))
@@ -142,7 +143,9 @@ def random_gan(rng: Generator, names: Iterator[str], loss: str, smoothing: float
         discriminator.insert(0, ACTIVATIONS[next(names)](rng))
     if rng.random() < 0.3:
         discriminator.append(ACTIVATIONS[next(names)](rng))
-    return GAN(nn.Sequential(*generator), nn.Sequential(*discriminator), latent, loss=loss, label_smoothing=smoothing)
+    return GAN(
+        nn.Sequential(*generator), nn.Sequential(*discriminator), latent, loss=loss, label_smoothing=smoothing
+    )
 
 
 def _names(start: int) -> Iterator[str]:
@@ -192,9 +195,11 @@ def cases(seed: int = 0) -> tuple[Case, ...]:
     return (*found, *_chosen(seed))
 
 
-def _mlp(*widths: int, between: Callable[[], nn.Module] = lambda: nn.LeakyReLU(0.2), last: nn.Module | None = None) -> nn.Sequential:
+def _mlp(
+    *widths: int, between: Callable[[], nn.Module] = lambda: nn.LeakyReLU(0.2), last: nn.Module | None = None
+) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inner, outer in zip(widths, widths[1:], strict=False):
+    for inner, outer in pairwise(widths):
         layers += [nn.Linear(inner, outer), between()]
     layers.pop()
     return nn.Sequential(*layers, *([last] if last is not None else []))
@@ -209,7 +214,9 @@ def _chosen(seed: int) -> Iterator[Case]:
         for momentum in (0.0, 0.5):
             for masks in ("critic", "random"):
                 name = f"masks-{masks}-{play}{'-momentum' if momentum else ''}"
-                yield Case(name, plain, steps=4, play=play, momentum=momentum, masks=masks, storage="phi", seed=seed)
+                yield Case(
+                    name, plain, steps=4, play=play, momentum=momentum, masks=masks, storage="phi", seed=seed
+                )
     for loss in ("nonsaturating", "hinge", "least_squares", "wasserstein"):
         game = GAN(_mlp(3, 17, 4, last=nn.Tanh(), **smooth), _mlp(4, 17, 1, **smooth), (3,), loss=loss)
         for head in ("D", "GD"):
@@ -275,6 +282,7 @@ def reference(case: Case, dtype: torch.dtype = torch.float64) -> ReferenceEngine
     )
 
 
+@cache
 def draw(case: Case, draws: int = DRAWS) -> Inputs:
     """Fresh inputs of a case; the same ones for the same case."""
     engine = reference(case)
@@ -357,17 +365,25 @@ def draw_far(case: Case, draws: int) -> Inputs:
     return _take(inputs, margin(case, engine, inputs).argsort(descending=True, stable=True)[:draws])
 
 
-def neighbours(inputs: Inputs, count: int, distance: float) -> Inputs:
-    """[T * count] tasks: each task `count` times over, every number moved by about `distance` of itself.
+def neighbours(case: Case, count: int, distance: float, seed: int) -> Inputs:
+    """[T * count] tasks: each draw `count` times over, every number moved by about `distance` of itself.
 
-    Conditioned like the original, but rounded in other ways. Zeros stay zeros; what tasks share stays as it is.
+    Conditioned like the original, but rounded in other ways. Zeros stay zeros; what tasks share stays as it is. A neighbour that
+    comes close to a kink is the original itself.
     """
-    generator = torch.Generator().manual_seed(0)
-    tasks = torch.arange(len(inputs.phi)).repeat_interleave(count)
-    x = _take(inputs, tasks)
+    inputs = draw(case)
+    inputs = _take(inputs, torch.arange(len(inputs.phi)).repeat_interleave(count))
+    moved = _moved(inputs, torch.full((len(inputs.phi),), distance), seed)
+    far = margin(case, reference(case), moved) > NEAREST
+    return _moved(inputs, distance * far, seed)
 
-    def near(value: Tensor) -> Tensor:
-        return value * (1 + distance * torch.randn(value.shape, generator=generator))
+
+def _moved(x: Inputs, distance: Tensor, seed: int) -> Inputs:
+    generator = torch.Generator().manual_seed(seed)
+
+    def near(value: Tensor, tasks: int = 0) -> Tensor:
+        by = distance.view(*[1] * tasks, -1, *[1] * (value.ndim - 1 - tasks))
+        return value * (1 + by * torch.randn(value.shape, generator=generator))
 
     assert x.data.noise is not None
     real = x.data.real
@@ -378,8 +394,8 @@ def neighbours(inputs: Inputs, count: int, distance: float) -> Inputs:
         phi=near(x.phi),
         state=State(near(x.state.moments), x.state.count),
         data=Data(real, x.data.indices, near(x.data.noise)),
-        cotangents=near(x.cotangents),
-        state_cotangents=None if x.state_cotangents is None else near(x.state_cotangents),
+        cotangents=near(x.cotangents, 1),
+        state_cotangents=None if x.state_cotangents is None else near(x.state_cotangents, 1),
         sample_cotangent=near(x.sample_cotangent),
     )
 
@@ -412,7 +428,9 @@ def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
             x.data.noise[:, at],
         )
         active = x.schedule.active
-        schedule = Schedule(x.schedule.rate[:, at], None if active is None else active[..., at, :], x.schedule.scale)
+        schedule = Schedule(
+            x.schedule.rate[:, at], None if active is None else active[..., at, :], x.schedule.scale
+        )
         after = engine.adapt(phi, one, schedule, x.rng, state=state)
         real = one.real[:, 0] if one.indices is None else one.real[one.indices[:, 0].long()]
         for d in (phi[:, split:], after.phi[:, split:]):

@@ -22,7 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of games and inputs (default: the tests' own)")
     parser.add_argument("--engine", default="", help="only engines whose name contains this")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
-    parser.add_argument("--all", action="store_true", help="every quantity, not only the one nearest to its bound")
+    parser.add_argument(
+        "--all", action="store_true", help="every quantity, not only the one nearest to its bound"
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # the nets are tiny
     engines = {name: make for name, make in all_engines().items() if options.engine in name}

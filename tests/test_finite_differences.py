@@ -55,7 +55,9 @@ def test_pullback(case: Case, engine: str) -> None:
     v_state = None if x.state_cotangents is None else x.state_cotangents[0]
 
     def objective(phi: Tensor, moments: Tensor, rate: Tensor, scale: Tensor) -> Tensor:
-        after = built.adapt(phi, x.data, Schedule(rate, x.schedule.active, scale), x.rng, state=State(moments, x.state.count))
+        after = built.adapt(
+            phi, x.data, Schedule(rate, x.schedule.active, scale), x.rng, state=State(moments, x.state.count)
+        )
         assert bool(after.trace.valid.all())
         value = ((after.phi - x.phi) * v).sum(1)
         return value if v_state is None else value + (after.state.moments * v_state).sum(1)
@@ -73,7 +75,9 @@ def test_pullback(case: Case, engine: str) -> None:
             continue
         direction = normal(*point[i].shape)
         direction = direction / direction.norm()
-        moved = [[p + sign * STEP * direction if j == i else p for j, p in enumerate(point)] for sign in (1, -1)]
+        moved = [
+            [p + sign * STEP * direction if j == i else p for j, p in enumerate(point)] for sign in (1, -1)
+        ]
         difference = (objective(*moved[0]) - objective(*moved[1])) / (2 * STEP)
         derivative = (result.double() * direction).reshape(T, -1).sum(1)
         close(difference, derivative, size)
@@ -92,7 +96,9 @@ def test_gradients_and_samples(case: Case, engine: str) -> None:
     full = built.gradients(x.phi, batch, x.rng, full=True)
     own = built.gradients(x.phi, batch, x.rng).gradient
     split = built.generator_parameters
-    torch.testing.assert_close(own, torch.cat((full.gradient[0][:, :split], full.gradient[1][:, split:]), dim=1))
+    torch.testing.assert_close(
+        own, torch.cat((full.gradient[0][:, :split], full.gradient[1][:, split:]), dim=1)
+    )
     for name, gradient in (("loss_g", full.gradient[0]), ("loss_d", full.gradient[1])):
         difference = (getattr(sides[0], name) - getattr(sides[1], name)) / (2 * STEP)
         close(difference, (gradient * direction).sum(1), torch.ones(TASKS, dtype=F64))

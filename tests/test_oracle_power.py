@@ -23,7 +23,10 @@ BY_NAME = {case.name: case for case in cases()}
 def find(**wanted: Any) -> Case:
     """The first random case with these attributes; callables are predicates."""
     for case in cases():
-        if all(want(getattr(case, k)) if callable(want) else getattr(case, k) == want for k, want in wanted.items()):
+        if all(
+            want(getattr(case, k)) if callable(want) else getattr(case, k) == want
+            for k, want in wanted.items()
+        ):
             return case
     raise AssertionError(f"no case with {wanted}")
 
@@ -236,8 +239,24 @@ def test_no_quantity_is_mostly_zero(case: Case) -> None:
 
 
 def test_every_activation_loss_and_mode_occurs() -> None:
-    layers = {type(layer) for case in cases() for network in (case.gan.generator, case.gan.discriminator) for layer in network}
-    wanted = {nn.Linear, nn.LeakyReLU, nn.ReLU, nn.ELU, nn.SiLU, nn.Softplus, nn.Tanh, nn.Sigmoid, nn.Identity, nn.Flatten}
+    layers = {
+        type(layer)
+        for case in cases()
+        for network in (case.gan.generator, case.gan.discriminator)
+        for layer in network
+    }
+    wanted = {
+        nn.Linear,
+        nn.LeakyReLU,
+        nn.ReLU,
+        nn.ELU,
+        nn.SiLU,
+        nn.Softplus,
+        nn.Tanh,
+        nn.Sigmoid,
+        nn.Identity,
+        nn.Flatten,
+    }
     assert wanted | {nn.Unflatten} <= layers
     assert {case.gan.loss for case in cases()} == {"nonsaturating", "hinge", "least_squares", "wasserstein"}
     every = {(case.gan.loss, case.play, case.momentum > 0) for case in cases()}
@@ -245,7 +264,9 @@ def test_every_activation_loss_and_mode_occurs() -> None:
     assert {case.steps for case in cases()} >= {1, 3, 10}
     assert {case.storage for case in cases()} == {"all", "phi", "every:2", "nested"}
     assert {case.real for case in cases()} == {"repeat", "steps", "pool"}
-    widths = {layer.out_features for case in cases() for layer in case.gan.generator if isinstance(layer, nn.Linear)}
+    widths = {
+        layer.out_features for case in cases() for layer in case.gan.generator if isinstance(layer, nn.Linear)
+    }
     assert widths >= {1, 2, 3, 17, 63}
 
 
