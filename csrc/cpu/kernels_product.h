@@ -9,8 +9,13 @@ namespace pymgan::cpu::PYMGAN_ISA_NAMESPACE {
 namespace {
 
 // Three quarters of the registers accumulate; AVX-512's sixteen more than cover the latency of an FMA.
+#if defined(PYMGAN_SMALL_TILES)  // with sanitizers, GCC needs many minutes for the larger ones
+template <class T>
+inline constexpr int kMaxRows = 2;
+#else
 template <class T>
 inline constexpr int kMaxRows = kVectors<T> == 1 ? 16 : PYMGAN_REGISTERS * 3 / 4 / kVectors<T>;
+#endif
 
 // Calls body(first row, rows) for even tiles of at most kMaxRows<T>.
 template <class T, class Body>

@@ -1,21 +1,18 @@
 // Every kernel of every instruction set that this machine executes, float and double, against plain loops in double.
 // Outputs start as NaN between sentinels. Bounds follow from the sums' own sizes: a few eps of sum |a b|.
 #include <algorithm>
-#include <cstring>
 #include <functional>
 #include <limits>
-#include <map>
 #include <memory>
 #include <random>
 
+#include "buffer.h"
 #include "check.h"
 #include "cpu/kernels.h"
-#include "expression.h"
-#include "formulas.h"
+#include "formula_values.h"
 
 using namespace pymgan;
 using namespace pymgan::cpu;
-using Doubles = std::vector<double>;
 
 namespace {
 
@@ -23,39 +20,6 @@ std::mt19937 generator(7);
 
 int below(int n) { return static_cast<int>(generator() % n); }
 double uniform(double low, double high) { return std::uniform_real_distribution<double>(low, high)(generator); }
-
-// 64-byte aligned, filled with NaN, sentinels on both sides.
-template <class T>
-class Buffer {
- public:
-  explicit Buffer(int64_t n) : n_(n), raw_(new char[(n + 2 * kGuard) * sizeof(T) + 64]) {
-    const auto address = reinterpret_cast<uintptr_t>(raw_.get()) + kGuard * sizeof(T);
-    data_ = reinterpret_cast<T*>((address + 63) / 64 * 64);
-    std::fill(data_, data_ + n, std::numeric_limits<T>::quiet_NaN());
-    for (int i = 1; i <= kGuard; ++i) data_[-i] = sentinel(i);
-    for (int i = 0; i < kGuard / 2; ++i) data_[n + i] = sentinel(i);
-  }
-  ~Buffer() {
-    bool whole = true;
-    for (int i = 1; i <= kGuard / 2; ++i) whole &= data_[-i] == sentinel(i);
-    for (int i = 0; i < kGuard / 2; ++i) whole &= data_[n_ + i] == sentinel(i);
-    check::that(whole, "a sentinel was overwritten");
-  }
-  T* get() { return data_; }
-  T& operator[](int64_t i) { return data_[i]; }
-  int64_t size() const { return n_; }
-  Doubles copy() const { return Doubles(data_, data_ + n_); }
-  void fill(const std::function<double(int64_t)>& f) {
-    for (int64_t i = 0; i < n_; ++i) data_[i] = static_cast<T>(f(i));
-  }
-
- private:
-  static constexpr int kGuard = 32;
-  static T sentinel(int i) { return static_cast<T>(12345 + i); }
-  int64_t n_;
-  std::unique_ptr<char[]> raw_;
-  T* data_;
-};
 
 // Small integers give exact results, whatever the order; the others stay away from kinks at 0.
 double draw(bool integers) {
@@ -71,111 +35,6 @@ std::unique_ptr<Buffer<T>> matrix(int rows, int columns, bool integers) {
   auto b = std::make_unique<Buffer<T>>(rows * ld);
   b->fill([&](int64_t i) { return i % ld < columns ? draw(integers) : 0.0; });
   return b;
-}
-
-double evaluate(const Expression& e, const std::map<std::string, double>& at) {
-  const auto& n = e.node();
-  auto arg = [&](int i) { return evaluate(n.args[i], at); };
-  if (n.op == "constant") return n.value;
-  if (n.op == "variable") return at.at(n.name);
-  if (n.op == "add") return arg(0) + arg(1);
-  if (n.op == "sub") return arg(0) - arg(1);
-  if (n.op == "mul") return arg(0) * arg(1);
-  if (n.op == "div") return arg(0) / arg(1);
-  if (n.op == "neg") return -arg(0);
-  if (n.op == "exp") return std::exp(arg(0));
-  if (n.op == "expm1") return std::expm1(arg(0));
-  if (n.op == "log1p") return std::log1p(arg(0));
-  if (n.op == "tanh") return std::tanh(arg(0));
-  if (n.op == "abs") return std::abs(arg(0));
-  if (n.op == "max") return std::max(arg(0), arg(1));
-  if (n.op == "where_positive") return arg(0) > 0 ? arg(1) : arg(2);
-  check::fail("unknown op " + n.op);
-  return 0;
-}
-
-struct Case {
-  Activation activation;
-  std::array<double, 2> attributes;
-  const char* name;
-};
-const Case kCases[] = {{Activation::identity, {}, "identity"},
-                       {Activation::leaky_relu, {0.2, 0}, "leaky_relu"},
-                       {Activation::leaky_relu, {-0.3, 0}, "leaky_relu(-0.3)"},
-                       {Activation::relu, {}, "relu"},
-                       {Activation::elu, {1.3, 0}, "elu"},
-                       {Activation::silu, {}, "silu"},
-                       {Activation::softplus, {1.5, 20}, "softplus"},
-                       {Activation::softplus, {2, 1}, "softplus, threshold 1"},
-                       {Activation::tanh, {}, "tanh"},
-                       {Activation::sigmoid, {}, "sigmoid"}};
-const Loss kLosses[] = {Loss::nonsaturating, Loss::hinge, Loss::least_squares, Loss::wasserstein};
-const char* kTerms[] = {"g", "d_fake", "d_real"};
-
-// f, f', f'' at the pre-activation a.
-double f_of(const Case& c, int order, double a) {
-  const std::map<std::string, double> p{{"p0", c.attributes[0]}, {"p1", c.attributes[1]}};
-  auto at = p;
-  at["x"] = a;
-  const double h = evaluate(activation_expression(c.activation, 0), at);
-  if (order == 0) return h;
-  at["ref"] = from_output(c.activation, c.attributes) ? h : a;
-  return evaluate(activation_expression(c.activation, order), at);
-}
-
-double loss_of(Loss loss, const char* term, int order, double s, double e) {
-  return evaluate(loss_expression(loss, term, order), {{"s", s}, {"e", e}});
-}
-
-// Values against their definitions, derivatives against differences.
-void test_formulas() {
-  const double d = 1e-5;
-  for (const Case& c : kCases) {
-    for (double a : {-30.0, -4.0, -1.1, -0.3, -0.01, 0.02, 0.4, 0.6, 1.7, 5.0, 30.0}) {
-      const std::string what = std::string("formula ") + c.name + " at " + std::to_string(a);
-      const double p0 = c.attributes[0], p1 = c.attributes[1];
-      double wanted = a;
-      if (c.activation == Activation::leaky_relu) wanted = a > 0 ? a : p0 * a;
-      if (c.activation == Activation::relu) wanted = std::max(a, 0.0);
-      if (c.activation == Activation::elu) wanted = a > 0 ? a : p0 * (std::exp(a) - 1);
-      if (c.activation == Activation::silu) wanted = a / (1 + std::exp(-a));
-      if (c.activation == Activation::softplus) wanted = p0 * a > p1 ? a : std::log(1 + std::exp(p0 * a)) / p0;
-      if (c.activation == Activation::tanh) wanted = std::tanh(a);
-      if (c.activation == Activation::sigmoid) wanted = 1 / (1 + std::exp(-a));
-      check::near(f_of(c, 0, a), wanted, 1e-14 * (1 + std::abs(wanted)), what);
-      for (int order : {1, 2}) {
-        const double slope = (f_of(c, order - 1, a + d) - f_of(c, order - 1, a - d)) / (2 * d);
-        check::near(f_of(c, order, a), slope, 1e-9 * (1 + std::abs(a)), what + ", derivative " + std::to_string(order));
-      }
-      if (!curved(c.activation)) check::that(f_of(c, 2, a) == 0, what + " should not be curved");
-    }
-  }
-  // torch at the kinks
-  check::that(f_of(kCases[1], 1, 0) == 0.2 && f_of(kCases[3], 1, 0) == 0 && f_of(kCases[4], 1, 0) == 1.3, "f'(0)");
-  for (Loss loss : kLosses)
-    for (const char* term : kTerms)
-      for (double e : {0.0, 0.1})
-        for (double s : {-40.0, -3.1, -0.7, -0.02, 0.03, 0.9, 1.2, 4.0, 40.0}) {
-          const std::string what =
-              "loss " + std::to_string(static_cast<int>(loss)) + " " + term + " at " + std::to_string(s);
-          const bool fake = term[0] == 'd' && term[2] == 'f', real = term[0] == 'd' && !fake;
-          auto softplus = [](double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); };
-          double wanted = real || !fake ? -s : s;
-          if (loss == Loss::nonsaturating)
-            wanted = real ? (1 - e) * softplus(-s) + e * softplus(s) : fake ? softplus(s) : softplus(-s);
-          if (loss == Loss::hinge && term[0] == 'd') wanted = std::max(0.0, fake ? 1 + s : 1 - s);
-          if (loss == Loss::least_squares) {
-            const double target = real ? 1 - e : fake ? 0 : 1;
-            wanted = 0.5 * (s - target) * (s - target);
-          }
-          check::near(loss_of(loss, term, 0, s, e), wanted, 1e-14 * (1 + std::abs(wanted)), what);
-          for (int order : {1, 2}) {
-            const double slope =
-                (loss_of(loss, term, order - 1, s + d, e) - loss_of(loss, term, order - 1, s - d, e)) / (2 * d);
-            check::near(loss_of(loss, term, order, s, e), slope, 1e-9 * (1 + std::abs(s)),
-                        what + " d" + std::to_string(order));
-          }
-        }
 }
 
 template <class T>
@@ -704,25 +563,10 @@ void test_philox() {  // Random123's known answers
               "philox of ones");
 }
 
-void test_dispatch() {
-  auto refused = [](const char* name) {
-    try {
-      chosen_isa(name);
-    } catch (const std::invalid_argument& e) {
-      return std::string(e.what()).find("this build has") != std::string::npos;
-    }
-    return false;
-  };
-  check::that(refused("altivec"), "an unknown instruction set must be refused");
-  check::that(chosen_isa(nullptr).supported() && chosen_isa("").supported(), "the default must be executable");
-}
-
 }  // namespace
 
 int main() {
-  test_formulas();
   test_philox();
-  test_dispatch();
   int count;
   const Isa* sets = isas(&count);
   for (int i = 0; i < count; ++i) {
