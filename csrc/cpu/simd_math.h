@@ -63,13 +63,11 @@ PYMGAN_INLINE Vec<float> tanh(Vec<float> x) {
   return where_positive(x, -e, e) / (Vec<float>(2.0) + e);
 }
 
-PYMGAN_INLINE Vec<float> log(Vec<float> x) {
-  const Mask<float> tiny = x.v < Vec<float>(1.17549435e-38).v;
-  const Vec<float> scaled = select<float>(tiny, x * Vec<float>(8388608.0), x);
+PYMGAN_INLINE Vec<float> log(Vec<float> x) {  // not for denormals
   // The mantissa in [sqrt(1/2), sqrt(2)) and its exponent.
   const int32_t kSqrtHalf = 0x3f3504f3;
-  const Mask<float> offset = bits(scaled) - kSqrtHalf;
-  const Mask<float> exponent = (offset >> 23) - (tiny & 23);
+  const Mask<float> offset = bits(x) - kSqrtHalf;
+  const Mask<float> exponent = offset >> 23;
   const Vec<float> f = from_bits<float>((offset & 0x007fffff) + kSqrtHalf) - Vec<float>(1.0);
   const Vec<float> e(Raw<float>(__builtin_convertvector(exponent, Raw<float>)));
   const double c[] = {7.0376836292e-2,  -1.1514610310e-1, 1.1676998740e-1,  -1.2420140846e-1, 1.4249322787e-1,
