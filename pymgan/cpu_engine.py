@@ -119,7 +119,14 @@ class CpuEngine:
         return State(self._empty(tasks, width).zero_(), torch.zeros(tasks, dtype=torch.int64))
 
     def adapt(
-        self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, *, state: State | None = None, keep: bool = False
+        self,
+        phi: Tensor,
+        data: Data,
+        schedule: Schedule,
+        rng: Rng,
+        *,
+        state: State | None = None,
+        keep: bool = False,
     ) -> Adapted:
         """Runs K inner steps on every task; see :meth:`pymgan.contract.Engine.adapt`."""
         tasks, steps = check_adapt(self, phi, data, schedule, rng, state)
@@ -177,7 +184,9 @@ class CpuEngine:
         """Pulls cotangents of phi_K back to phi_0, exactly; see :meth:`pymgan.contract.Engine.pullback`."""
         if not isinstance(saved, CpuSaved):
             got = type(saved).__name__
-            raise TypeError(f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}")
+            raise TypeError(
+                f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}"
+            )
         v, v_state, keeps, supports, bare = check_pullback(
             self, saved.tasks, cotangents, state_cotangents=state_cotangents, keep=keep, support=support
         )
@@ -246,7 +255,15 @@ class CpuEngine:
         steps = torch.full((tasks,), step, dtype=torch.int64)
         workspace = self._pool.take(n * (-(-features // 16) * 16))
         self._core.noise(
-            rng.seed, numbers.data_ptr(), steps.data_ptr(), stream, tasks, n, features, out.data_ptr(), workspace.data_ptr()
+            rng.seed,
+            numbers.data_ptr(),
+            steps.data_ptr(),
+            stream,
+            tasks,
+            n,
+            features,
+            out.data_ptr(),
+            workspace.data_ptr(),
         )
         self._pool.give(workspace)
         return out
@@ -264,7 +281,11 @@ class CpuEngine:
         flat, phi_stride = self._parameters(phi, tasks)
         z = z.to(self.dtype).contiguous()
         cotangent = None if cotangent is None else cotangent.to(self.dtype).contiguous()
-        out = self._empty(tasks, batch, *self.sample) if cotangent is None else self._empty(tasks, self.parameters).zero_()
+        out = (
+            self._empty(tasks, batch, *self.sample)
+            if cotangent is None
+            else self._empty(tasks, self.parameters).zero_()
+        )
         threads = min(self.threads, tasks)
         workspace = self._pool.take(self._core.generate_workspace(batch, cotangent is not None, threads))
         self._core.generate(
@@ -343,9 +364,15 @@ class CpuEngine:
         call |= {"real": real.data_ptr(), "task_numbers": numbers.data_ptr(), "count": count.data_ptr()}
         return call, (real, indices, noise, numbers, count)
 
-    def _schedule(self, schedule: Schedule, tasks: int, steps: int) -> tuple[dict[str, Any], tuple[Tensor | None, ...]]:
+    def _schedule(
+        self, schedule: Schedule, tasks: int, steps: int
+    ) -> tuple[dict[str, Any], tuple[Tensor | None, ...]]:
         rate = schedule.rate.detach().to(torch.float64).expand(tasks, steps, 2).contiguous()
-        active = None if schedule.active is None else schedule.active.to(torch.uint8).expand(tasks, steps, 2).contiguous()
+        active = (
+            None
+            if schedule.active is None
+            else schedule.active.to(torch.uint8).expand(tasks, steps, 2).contiguous()
+        )
         scale = None if schedule.scale is None else schedule.scale.detach().to(self.dtype).contiguous()
         call = {"rate": rate.data_ptr(), "active": _address(active), "scale": _address(scale)}
         return call, (rate, active, scale)
@@ -358,7 +385,9 @@ def _address(tensor: Tensor | None) -> int:
 def _dense_inside(tensor: Tensor, leading: int) -> Tensor:
     """`tensor` itself where its trailing dimensions are dense (leading strides may be anything, also 0), else a copy."""
     expected = 1
-    for size, stride in zip(reversed(tensor.shape[leading:]), reversed(tensor.stride()[leading:]), strict=True):
+    for size, stride in zip(
+        reversed(tensor.shape[leading:]), reversed(tensor.stride()[leading:]), strict=True
+    ):
         if size > 1 and stride != expected:
             return tensor.contiguous()
         expected *= size

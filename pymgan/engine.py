@@ -36,7 +36,11 @@ def instruction_sets() -> tuple[list[str], list[str], str]:
     """(built, executable on this machine, chosen). The choice follows ``PYMGAN_ISA``."""
     sets = _core.instruction_sets()
     built = [name for name, _ in sets]
-    return built, [name for name, supported in sets if supported], _core.chosen_instruction_set(_requested_isa())
+    return (
+        built,
+        [name for name, supported in sets if supported],
+        _core.chosen_instruction_set(_requested_isa()),
+    )
 
 
 def engines() -> list[EngineInfo]:
@@ -91,7 +95,11 @@ def compile(
         ValueError: an argument is out of range, an engine or instruction set is unknown or not available.
         NotImplementedError: a layer is not supported.
     """
-    for name, value in (("fakes", fakes), ("reals", reals), ("threads", available_threads() if threads is None else threads)):
+    for name, value in (
+        ("fakes", fakes),
+        ("reals", reals),
+        ("threads", available_threads() if threads is None else threads),
+    ):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"[compile] {name}: expected a whole number from 1, got {value!r}")
     if play not in PLAY:
@@ -101,10 +109,14 @@ def compile(
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"[compile] dtype: expected torch.float32 or torch.float64, got {dtype}")
     if str(device) not in ("auto", "cpu"):
-        raise ValueError(f"[compile] device: expected 'cpu' (no engine for other devices in this version), got {str(device)!r}")
+        raise ValueError(
+            f"[compile] device: expected 'cpu' (no engine for other devices in this version), got {str(device)!r}"
+        )
     if engine == "auto":
         engine = "cpu"
-    _core.StorageSchedule("all" if storage == "auto" else storage, 1)  # raises for a storage that does not exist
+    _core.StorageSchedule(
+        "all" if storage == "auto" else storage, 1
+    )  # raises for a storage that does not exist
     game: dict[str, Any] = {
         "fakes": fakes,
         "reals": reals,

@@ -45,12 +45,17 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [f"{'':3}{'layer':34}{'input':>14}{'output':>14}{'weight at':>11}{'bias at':>11}"]
-        for title, network in (("generator", self.core.generator), ("discriminator", self.core.discriminator)):
+        for title, network in (
+            ("generator", self.core.generator),
+            ("discriminator", self.core.discriminator),
+        ):
             lines.append(f"{title} ({'x'.join(map(str, network.in_shape))})")
             for row in network.rows:
                 cells = ("x".join(map(str, row.in_shape)), "x".join(map(str, row.out_shape)))
                 offsets = tuple("" if at < 0 else str(at) for at in (row.weight, row.bias))
-                lines.append(f"{'':3}{row.name:34}{cells[0]:>14}{cells[1]:>14}{offsets[0]:>11}{offsets[1]:>11}")
+                lines.append(
+                    f"{'':3}{row.name:34}{cells[0]:>14}{cells[1]:>14}{offsets[0]:>11}{offsets[1]:>11}"
+                )
         lines.append(
             f"{self.parameters} parameters: {self.generator_parameters} of the generator, "
             f"{self.parameters - self.generator_parameters} of the discriminator"

@@ -77,7 +77,10 @@ class _Batches:
 
 
 def _normals(rng: Rng, steps: Sequence[int], stream: int, rows: int, columns: int) -> Tensor:
-    drawn = [normals(rng.seed, task, step, stream, rows * columns) for task, step in zip(rng.tasks.tolist(), steps, strict=True)]
+    drawn = [
+        normals(rng.seed, task, step, stream, rows * columns)
+        for task, step in zip(rng.tasks.tolist(), steps, strict=True)
+    ]
     return torch.stack([torch.from_numpy(z).view(rows, columns) for z in drawn])
 
 
@@ -87,7 +90,15 @@ class TorchEngine:
     name = "torch"
 
     def __init__(
-        self, gan: GAN, *, fakes: int, reals: int, play: str, momentum: float, storage: str, dtype: torch.dtype
+        self,
+        gan: GAN,
+        *,
+        fakes: int,
+        reals: int,
+        play: str,
+        momentum: float,
+        storage: str,
+        dtype: torch.dtype,
     ) -> None:
         self.gan = gan
         self.plan: Plan = compile_plan(gan)
@@ -128,7 +139,14 @@ class TorchEngine:
         return State(self._zeros(tasks, width), torch.zeros(tasks, dtype=torch.int64))
 
     def adapt(
-        self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, *, state: State | None = None, keep: bool = False
+        self,
+        phi: Tensor,
+        data: Data,
+        schedule: Schedule,
+        rng: Rng,
+        *,
+        state: State | None = None,
+        keep: bool = False,
     ) -> Adapted:
         """Runs K inner steps on every task; see :meth:`pymgan.contract.Engine.adapt`."""
         tasks, steps = check_adapt(self, phi, data, schedule, rng, state)
@@ -142,7 +160,9 @@ class TorchEngine:
         trace, valid = self._zeros(tasks, steps, len(TRACE)), torch.ones(tasks, dtype=torch.bool)
         phi = phi.detach().expand(tasks, -1).clone()
         moment, done = state.moments.clone(), torch.zeros(tasks, dtype=torch.int64)
-        saved = TorchSaved(tasks, steps, storage, {}, [], batches, rate, active, scale, valid) if keep else None
+        saved = (
+            TorchSaved(tasks, steps, storage, {}, [], batches, rate, active, scale, valid) if keep else None
+        )
         slots = storage.slot_of_step
         for k in range(steps):
             if saved is not None and slots[k] >= 0:
@@ -158,7 +178,9 @@ class TorchEngine:
         if saved is not None and slots[steps] >= 0:
             saved.slots[slots[steps]] = (phi, moment)
         columns = {name: trace[..., i] for i, name in enumerate(TRACE)}
-        return Adapted(phi.clone(), State(moment, state.count + done), Trace(valid=valid.clone(), **columns), saved)
+        return Adapted(
+            phi.clone(), State(moment, state.count + done), Trace(valid=valid.clone(), **columns), saved
+        )
 
     def pullback(
         self,
@@ -173,12 +195,16 @@ class TorchEngine:
         """Pulls cotangents of phi_K back to phi_0, exactly; see :meth:`pymgan.contract.Engine.pullback`."""
         if not isinstance(saved, TorchSaved):
             got = type(saved).__name__
-            raise TypeError(f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}")
+            raise TypeError(
+                f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}"
+            )
         v, v_state, keeps, supports, bare = check_pullback(
             self, saved.tasks, cotangents, state_cotangents=state_cotangents, keep=keep, support=support
         )
         v = v.clone()
-        v_moment = (torch.zeros_like(v) if v_state is None else v_state.clone()) if self.momentum > 0 else None
+        v_moment = (
+            (torch.zeros_like(v) if v_state is None else v_state.clone()) if self.momentum > 0 else None
+        )
         for c, half in enumerate(supports):
             for each in (v, v_moment):
                 self._clear(each, c, half)
@@ -190,7 +216,10 @@ class TorchEngine:
             if kind == "step":
                 moment = moment.clone()
                 frame = self._step_frame(phi, moment, saved.batches, saved.rate, saved.active, saved.scale, k)
-                frame.trace, frame.valid = self._zeros(saved.tasks, len(TRACE)), torch.ones(saved.tasks, dtype=torch.bool)
+                frame.trace, frame.valid = (
+                    self._zeros(saved.tasks, len(TRACE)),
+                    torch.ones(saved.tasks, dtype=torch.bool),
+                )
                 Interpreter(self.program, self.program.step, frame).run()
                 slots[target] = (frame.phi_next, moment)
                 continue
@@ -202,10 +231,13 @@ class TorchEngine:
             if v_moment is not None:
                 frame.v_moment = v_moment
             last, first = k == saved.steps - 1, k == 0
-            procedure = self.program.pull(supports if last else everything, keeps if first else everything, rates)
+            procedure = self.program.pull(
+                supports if last else everything, keeps if first else everything, rates
+            )
             Interpreter(self.program, procedure, frame).run()
         for c, half in enumerate(keeps):
             self._clear(v, c, half)
+
         def result(r: Tensor) -> Tensor:
             r = torch.where(saved.valid.view(1, -1, *[1] * (r.ndim - 2)), r, torch.zeros_like(r))
             return r[0] if bare else r
@@ -249,7 +281,9 @@ class TorchEngine:
         """[T, P]: the cotangent [T, B, *sample] of G's samples pulled back to the parameters (D's half is zero)."""
         tasks, batch = check_generate(self, phi, z, cotangent)
         gradient = self._zeros(1, tasks, self.parameters)
-        frame = Frame(phi.detach().expand(tasks, -1), inputs=(z.flatten(2), cotangent.flatten(2)), gradient=gradient)
+        frame = Frame(
+            phi.detach().expand(tasks, -1), inputs=(z.flatten(2), cotangent.flatten(2)), gradient=gradient
+        )
         Interpreter(self.program, self.program.generate_vjp(batch), frame).run()
         return gradient[0]
 
@@ -278,7 +312,14 @@ class TorchEngine:
         return torch.zeros(*shape, dtype=self.dtype, device=self.device)
 
     def _step_frame(
-        self, phi: Tensor, moment: Tensor, batches: _Batches, rate: Tensor, active: Tensor, scale: Tensor | None, k: int
+        self,
+        phi: Tensor,
+        moment: Tensor,
+        batches: _Batches,
+        rate: Tensor,
+        active: Tensor,
+        scale: Tensor | None,
+        k: int,
     ) -> Frame:
         return Frame(
             phi,

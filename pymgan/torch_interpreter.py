@@ -101,7 +101,9 @@ class Interpreter:
 
     def __init__(self, program: Any, procedure: Any, frame: Frame) -> None:
         self.tensors, self.game, self.procedure, self.frame = program.tensors, program.game, procedure, frame
-        self.split = max(t.weight + t.n * t.k + (t.n if t.bias >= 0 else 0) for t in self.tensors if t.player == 0)
+        self.split = max(
+            t.weight + t.n * t.k + (t.n if t.bias >= 0 else 0) for t in self.tensors if t.player == 0
+        )
         self.temps: dict[int, Tensor] = {}
 
     def run(self) -> None:
@@ -131,7 +133,11 @@ class Interpreter:
                 store, key = self.frame.residual, value.name  # type: ignore[assignment]
             if key not in store:
                 phi = self.frame.phi
-                shape = {"rows": (value.rows, value.columns), "vector": (value.rows,), "parameters": (phi.shape[1],)}[value.shape]
+                shape = {
+                    "rows": (value.rows, value.columns),
+                    "vector": (value.rows,),
+                    "parameters": (phi.shape[1],),
+                }[value.shape]
                 store[key] = phi.new_full((len(phi), *shape), math.nan)
         return self._value(ref)
 
@@ -157,7 +163,10 @@ class Interpreter:
         self._write(i.pre, accumulated)
         result = accumulated
         if i.apply != "store":
-            attributes = {f"p{n}": torch.tensor(a, dtype=result.dtype, device=result.device) for n, a in enumerate(i.attributes)}
+            attributes = {
+                f"p{n}": torch.tensor(a, dtype=result.dtype, device=result.device)
+                for n, a in enumerate(i.attributes)
+            }
             if i.apply == "act":
                 result = evaluate(_core.activation_formula(i.activation, 0), {"x": accumulated, **attributes})
             else:
@@ -179,7 +188,9 @@ class Interpreter:
             if i.bias is not None:
                 total = total + self._bias(i.bias)[:, None]
             if i.dot_out is not None:
-                self._target(i.dot_out)[:, i.dot_out.row : i.dot_out.row + i.rows] += (self._rows(i.dot, i.rows) * total).sum(-1)
+                self._target(i.dot_out)[:, i.dot_out.row : i.dot_out.row + i.rows] += (
+                    self._rows(i.dot, i.rows) * total
+                ).sum(-1)
             if i.scale is not None:
                 total = total * self._rows(i.scale, i.rows)[..., None]
         if i.a1 is not None:
@@ -240,7 +251,9 @@ class Interpreter:
         def term(scores: Tensor, name: str, order: int) -> Tensor:
             smoothing = torch.tensor(self.game.smoothing, dtype=score.dtype, device=score.device)
             formula = _core.loss_formula(self.game.loss.name, name, order)
-            return evaluate(formula, {"s": scores, "e": smoothing}).expand_as(scores) / max(scores.shape[1], 1)
+            return evaluate(formula, {"s": scores, "e": smoothing}).expand_as(scores) / max(
+                scores.shape[1], 1
+            )
 
         for order, of_g, of_d in ((1, i.c_g, i.c_d), (2, i.cc_g, i.cc_d)):
             if of_g is not None:
@@ -255,7 +268,9 @@ class Interpreter:
             self._judge(0, f.trace[:, 0])
         if i.index & 2:
             f.trace[:, 1] = term(fake, "d_fake", 0).sum(1) + term(real, "d_real", 0).sum(1)
-            f.trace[:, 4:8] = torch.stack([s for x in (fake, real) for s in (x.mean(1), x.std(1, correction=0))], 1)
+            f.trace[:, 4:8] = torch.stack(
+                [s for x in (fake, real) for s in (x.mean(1), x.std(1, correction=0))], 1
+            )
             self._judge(1, f.trace[:, 1])
 
     def _judge(self, player: int, numbers: Tensor) -> None:
@@ -283,7 +298,9 @@ class Interpreter:
             moment[:, part] = torch.where(moves, moved, moment[:, part])
         if i.out is not None:
             theta, scale = self._value(i.theta)[:, part], 1.0 if f.rate_scale is None else f.rate_scale[part]
-            self._target(i.out)[:, part] = torch.where(moves, theta - f.rate[:, i.player, None] * scale * moved, theta)
+            self._target(i.out)[:, part] = torch.where(
+                moves, theta - f.rate[:, i.player, None] * scale * moved, theta
+            )
 
     def _adjoint(self, i: Any) -> None:
         f, part = self.frame, self._part(i.player)

@@ -6,8 +6,8 @@
 //   panels   [padded(N)/16][K][16]   element (n, k) at ((n/16)*K + k)*16 + n%16, the usual one
 //   rows     [N][padded(K)]          for N <= kNarrow, outputs narrower than a vector
 // followed by nothing; biases are packed apart as [padded(N)]. Padding of parameters, gradients and directions is
-// zero and stays zero; padding of cotangents (gamma, delta and their tangents) is zero; padding of activations is finite.
-// Every pointer that kernels receive is 64-byte aligned at element 0 of its buffer.
+// zero and stays zero; padding of cotangents (gamma, delta and their tangents) is zero; padding of activations is
+// finite. Every pointer that kernels receive is 64-byte aligned at element 0 of its buffer.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ struct Epilogue {
   Apply apply = Apply::store;
   Activation activation = Activation::identity;
   T attributes[2] = {};
-  int64_t ld = 0;          // of all five below: [M][ld]
+  int64_t ld = 0;  // of all five below: [M][ld]
   const T* ref = nullptr;
   const T* q = nullptr;
   const T* g = nullptr;
@@ -101,9 +101,9 @@ struct Elementwise {
 template <class T>
 struct Head {
   Loss loss = Loss::nonsaturating;
-  T smoothing = 0;               // one-sided label smoothing: the real target is 1 - smoothing
-  int fakes = 0, reals = 0;      // the first `fakes` rows are G's samples
-  const T* score = nullptr;      // [fakes+reals][16], column 0
+  T smoothing = 0;           // one-sided label smoothing: the real target is 1 - smoothing
+  int fakes = 0, reals = 0;  // the first `fakes` rows are G's samples
+  const T* score = nullptr;  // [fakes+reals][16], column 0
   int64_t score_ld = kLanes;
   // outputs, each [fakes+reals] (c_g is zero on real rows) or null
   T* c_g = nullptr;
@@ -123,8 +123,8 @@ struct Update {
   const T* theta = nullptr;     // [n]
   T* moment = nullptr;          // [n] in place; null: plain SGD
   // outputs
-  T* theta_out = nullptr;  // [n], may be theta; null: only the moment moves
-  double* norm2 = nullptr; // sum of squares of F, in a fixed order; may be null
+  T* theta_out = nullptr;   // [n], may be theta; null: only the moment moves
+  double* norm2 = nullptr;  // sum of squares of F, in a fixed order; may be null
 };
 
 // The adjoint: a = v_m - rate * scale * v;  w = a;  v_m = momentum * a.  d_rate -= sum scale * m' * v,
@@ -133,19 +133,20 @@ template <class T>
 struct UpdateAdjoint {
   int64_t n = 0;
   T rate = 0, momentum = 0;
-  const T* scale = nullptr;   // [n]; null: 1
-  const T* moved = nullptr;   // [n] m'; needed for d_rate and d_scale only
-  const T* v = nullptr;       // [n]
-  T* v_moment = nullptr;      // [n] in place; null: plain SGD
+  const T* scale = nullptr;  // [n]; null: 1
+  const T* moved = nullptr;  // [n] m'; needed for d_rate and d_scale only
+  const T* v = nullptr;      // [n]
+  T* v_moment = nullptr;     // [n] in place; null: plain SGD
   // outputs
-  T* w = nullptr;             // [n] adjoint of F
-  double* d_rate = nullptr;   // one number, accumulated; may be null
-  T* d_scale = nullptr;       // [n], accumulated; may be null
+  T* w = nullptr;            // [n] adjoint of F
+  double* d_rate = nullptr;  // one number, accumulated; may be null
+  T* d_scale = nullptr;      // [n], accumulated; may be null
 };
 
 // Standard normals from Philox4x32-10 and Box-Muller: sample i of (seed, task, step, stream) depends on nothing else.
-// Counter block i/4 is (i/4, step low 32, step high 32 xor'd with stream << 16, task low 32); the key is the 64-bit seed
-// with the task's high 32 bits added to its high word. Words (0,1) give normals 4b, 4b+1 as r cos, r sin; (2,3) the next two.
+// Counter block i/4 is (i/4, step low 32, step high 32 xor'd with stream << 16, task low 32); the key is the 64-bit
+// seed with the task's high 32 bits added to its high word. Words (0,1) give normals 4b, 4b+1 as r cos, r sin; (2,3)
+// the next two.
 struct NoiseKey {
   uint64_t seed = 0, task = 0, step = 0;
   uint32_t stream = 0;
