@@ -25,6 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--peer", action="append", metavar="ID", help="repeatable, or none; default: all")
     parser.add_argument("--rounds", type=int, default=10, help="turns of each (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=cores, help="cores for each (default: %(default)s)")
+    parser.add_argument(
+        "--limit", type=float, default=60, help="seconds of turns of each (default: %(default)s)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     args = parser.parse_args(argv)
     if not 1 <= args.threads <= cores:
@@ -51,18 +54,20 @@ def main(argv: list[str] | None = None) -> int:
 
     rows = []
     for name in cases:
-        rows += harness.run_case(
+        new = harness.run_case(
             CASES[name],
             engines=args.engine or ["cpu"],
             peer_names=wanted,
             rounds=args.rounds,
             threads=args.threads,
+            limit=args.limit,
             command=shlex.join(["python", "-m", "bench", *argv]),
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )
-    print(table(rows))
+        rows += new
+        print(table(new) + "\n", flush=True)
     first = rows[0]
-    print(f"\n{first.device}, {args.threads} threads, commit {first.commit or 'unknown'}: {first.command}")
+    print(f"{first.device}, {args.threads} threads, commit {first.commit or 'unknown'}: {first.command}")
     if args.json:
         args.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n")
     ours = [r for r in rows if r.engine not in peers.PEERS and CASES[r.case].supported]

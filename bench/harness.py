@@ -37,11 +37,13 @@ class Contestant:
         self.is_ours = is_ours
         self.step: Step | None = None
         self.seconds: list[float] = []
+        self.spent = 0.0
 
-    def turn(self) -> None:
+    def turn(self, limit: float) -> None:
         """One round's share: an untimed call, for its threads and caches, then 50 ms of timed ones."""
-        if self.step is None:
+        if self.step is None or (self.spent > limit and self.seconds):
             return
+        arrived = time.perf_counter()
         gc.collect()
         gc.disable()
         try:
@@ -54,6 +56,7 @@ class Contestant:
                 spent += self.seconds[-1]
         finally:
             gc.enable()
+            self.spent += time.perf_counter() - arrived
 
 
 def run_case(
@@ -63,6 +66,7 @@ def run_case(
     peer_names: Sequence[str],
     rounds: int,
     threads: int,
+    limit: float,
     command: str,
     say: Callable[[str], None],
 ) -> list[Row]:
@@ -74,6 +78,7 @@ def run_case(
         peer_names: keys of ``peers.PEERS``.
         rounds: how often every contestant gets its turn.
         threads: cores for each of them.
+        limit: seconds of turns after which a contestant gets no more; it has one turn at least.
         command: the command that reproduces the rows.
         say: progress, one line a call.
     """
@@ -130,7 +135,7 @@ def run_case(
     for i in range(rounds):
         say(f"{case.name}: round {i + 1} of {rounds}")
         for entrant in order.sample(entrants, len(entrants)):
-            entrant.turn()
+            entrant.turn(limit)
 
     speed = 2 * PRODUCT**3 / statistics.median(product.seconds) / 1e9
     say(f"{case.name}: this machine's {PRODUCT} x {PRODUCT} float32 product: {speed:.0f} GFLOP/s")

@@ -138,6 +138,7 @@ class TorchEngine:
         width = self.parameters if self.momentum > 0 else 0
         return State(self._zeros(tasks, width), torch.zeros(tasks, dtype=torch.int64))
 
+    @torch.no_grad()
     def adapt(
         self,
         phi: Tensor,
@@ -182,6 +183,7 @@ class TorchEngine:
             phi.clone(), State(moment, state.count + done), Trace(valid=valid.clone(), **columns), saved
         )
 
+    @torch.no_grad()
     def pullback(
         self,
         saved: Saved,
@@ -249,6 +251,7 @@ class TorchEngine:
             result(d_scale) if rates else None,
         )
 
+    @torch.no_grad()
     def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
         """Both players' losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
         tasks = check_gradients(self, phi, data, rng)
@@ -270,6 +273,7 @@ class TorchEngine:
         z = _normals(rng, [step] * tasks, stream, n, math.prod(self.latent))
         return z.to(self.device, self.dtype).view(tasks, n, *self.latent)
 
+    @torch.no_grad()
     def generate(self, phi: Tensor, z: Tensor) -> Tensor:
         """G's samples [T, B, *sample] of z [T, B, *latent]."""
         tasks, batch = check_generate(self, phi, z)
@@ -277,6 +281,7 @@ class TorchEngine:
         Interpreter(self.program, self.program.generate(batch), frame).run()
         return frame.output.reshape(tasks, batch, *self.sample)
 
+    @torch.no_grad()
     def generate_vjp(self, phi: Tensor, z: Tensor, cotangent: Tensor) -> Tensor:
         """[T, P]: the cotangent [T, B, *sample] of G's samples pulled back to the parameters (D's half is zero)."""
         tasks, batch = check_generate(self, phi, z, cotangent)
@@ -287,6 +292,7 @@ class TorchEngine:
         Interpreter(self.program, self.program.generate_vjp(batch), frame).run()
         return gradient[0]
 
+    @torch.no_grad()
     def distance(self, kind: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """(value [T] float64, cotangent of a) of a distance between samples [T, B, *], by the compiled core on the host."""
         check_distance(kind, a, b)

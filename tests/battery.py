@@ -163,7 +163,7 @@ def draw_errors(value: Tensor, exact: Tensor) -> Tensor:
     if value.shape != exact.shape:
         raise AssertionError(f"expected shape {tuple(exact.shape)}, got {tuple(value.shape)}")
     error = (value - exact).reshape(len(exact), -1).square().mean(1).sqrt()
-    return torch.nan_to_num(error, nan=math.inf)
+    return error.where(torch.isfinite(error), math.inf)
 
 
 def rms(x: Tensor) -> float:

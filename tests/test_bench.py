@@ -66,7 +66,14 @@ def test_problems_repeat() -> None:
 def rows_of(monkeypatch: pytest.MonkeyPatch, *, engines: list[str], names: list[str]) -> list[row.Row]:
     monkeypatch.setattr(harness, "PRODUCT", 64)
     return harness.run_case(
-        TINY, engines=engines, peer_names=names, rounds=1, threads=1, command="x", say=lambda line: None
+        TINY,
+        engines=engines,
+        peer_names=names,
+        rounds=1,
+        threads=1,
+        limit=5,
+        command="x",
+        say=lambda line: None,
     )
 
 

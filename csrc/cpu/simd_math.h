@@ -59,8 +59,13 @@ PYMGAN_INLINE Vec<float> expm1(Vec<float> x) {  // infinite above 88
 }
 
 PYMGAN_INLINE Vec<float> tanh(Vec<float> x) {
-  const Vec<float> e = expm1(Vec<float>(-2.0) * abs(x));  // in (-1, 0]
-  return where_positive(x, -e, e) / (Vec<float>(2.0) + e);
+  // Small: an odd polynomial. Else 1 - 2 / (e^2|x| + 1), whose subtrahend is below one half: its rounding hardly
+  // counts.
+  const Vec<float> size = abs(x), square = x * x;
+  const double c[] = {-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1};
+  const Vec<float> small = fma(polynomial(square, c) * square, x, x);
+  const Vec<float> large = Vec<float>(1.0) - Vec<float>(2.0) / (exp(Vec<float>(2.0) * size) + Vec<float>(1.0));
+  return select<float>(size.v < Vec<float>(0.625).v, small, where_positive(x, large, -large));
 }
 
 PYMGAN_INLINE Vec<float> log(Vec<float> x) {  // not for denormals

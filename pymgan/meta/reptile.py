@@ -22,9 +22,14 @@ class Reptile(Meta):
     """Reptile (Nichol et al., 2018) for both players: the outer Adam descends the mean of phi - phi_K over
     the tasks.
 
+    Adam has no first moment here: with the defaults of the other methods it diverges.
+
     Query sets are not used: they are further samples that other methods see, so its support sets are drawn
     again at every step.
     """
+
+    outer_lr: float | tuple[float, float] = 1e-3
+    betas: tuple[float, float] = (0.0, 0.99)
 
     name: ClassVar[str] = "reptile"
 
