@@ -191,10 +191,10 @@ class CpuEngine:
             self, saved.tasks, cotangents, state_cotangents=state_cotangents, keep=keep, support=support
         )
         count = v.shape[0]
-        v0 = torch.empty_like(v)
-        state_v0 = torch.empty_like(v) if self.momentum > 0 else None
+        v0 = self._empty(*v.shape)
+        state_v0 = self._empty(*v.shape) if self.momentum > 0 else None
         d_rate = torch.zeros(count, saved.tasks, saved.steps, 2, dtype=torch.float64) if rates else None
-        d_scale = torch.empty_like(v) if rates else None
+        d_scale = self._empty(*v.shape) if rates else None
         threads = min(self.threads, saved.tasks)
         workspace = self._pool.take(self._core.pull_workspace(supports, keeps, rates, saved.steps, threads))
         self._core.pullback(
@@ -327,7 +327,7 @@ class CpuEngine:
         return value, cotangent
 
     def _empty(self, *shape: int) -> Tensor:
-        return torch.empty(*shape, dtype=self.dtype)
+        return self._pool.result(*shape)
 
     def _parameters(self, phi: Tensor, tasks: int) -> tuple[Tensor, int]:
         """phi's rows contiguous, and the stride between tasks: 0 if they share one row."""
