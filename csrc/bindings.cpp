@@ -89,9 +89,9 @@ class CpuEngine {
   int64_t saved_elements(int steps) { return cpu::saved_elements(program_, schedule_storage(storage_, steps), steps); }
   int64_t adapt_workspace(int threads) { return cpu::adapt_workspace(program_, threads); }
   int64_t pull_workspace(const std::vector<std::string>& support, const std::vector<std::string>& keep, bool rates,
-                         int steps, int threads) {
-    return cpu::pull_workspace(program_, schedule_storage(storage_, steps), halves_of(support, keep), rates, steps,
-                               threads);
+                         bool scaled, int steps, int threads) {
+    return cpu::pull_workspace(program_, schedule_storage(storage_, steps), halves_of(support, keep), rates, scaled,
+                               steps, threads);
   }
   int64_t gradients_workspace(bool full, int threads) { return cpu::gradients_workspace(program_, full, threads); }
   int64_t generate_workspace(int batch, bool vjp, int threads) {
@@ -231,7 +231,7 @@ void bind_cpu_engine(py::module_& m, const char* name) {
       .def("saved_elements", &E::saved_elements, py::arg("steps"))
       .def("adapt_workspace", &E::adapt_workspace, py::arg("threads"))
       .def("pull_workspace", &E::pull_workspace, py::arg("support"), py::arg("keep"), py::arg("rates"),
-           py::arg("steps"), py::arg("threads"))
+           py::arg("scaled"), py::arg("steps"), py::arg("threads"))
       .def("gradients_workspace", &E::gradients_workspace, py::arg("full"), py::arg("threads"))
       .def("generate_workspace", &E::generate_workspace, py::arg("batch"), py::arg("vjp"), py::arg("threads"))
       .def("adapt", &E::adapt)
@@ -423,9 +423,10 @@ void bind_program(py::module_& m) {
       .def_property_readonly("step", &Program::step, py::return_value_policy::reference_internal)
       .def(
           "pull",
-          [](Program& p, const std::vector<std::string>& support, const std::vector<std::string>& keep,
-             bool rates) -> const Procedure& { return p.pull(halves_of(support, keep), rates); },
-          py::arg("support"), py::arg("keep"), py::arg("rates") = false, py::return_value_policy::reference_internal)
+          [](Program& p, const std::vector<std::string>& support, const std::vector<std::string>& keep, bool rates,
+             bool scaled) -> const Procedure& { return p.pull(halves_of(support, keep), rates, scaled); },
+          py::arg("support"), py::arg("keep"), py::arg("rates") = false, py::arg("scaled") = false,
+          py::return_value_policy::reference_internal)
       .def("gradients", &Program::gradients, py::arg("full") = false, py::return_value_policy::reference_internal)
       .def("generate", &Program::generate, py::arg("batch"), py::return_value_policy::reference_internal)
       .def("generate_vjp", &Program::generate_vjp, py::arg("batch"), py::return_value_policy::reference_internal);

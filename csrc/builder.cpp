@@ -41,6 +41,17 @@ Ref Builder::statistics(const std::string& name) {
   v.rows = 6;
   v.columns = 1;
   v.elements = layout.target.pad(6);
+  v.offset = 0;
+  return add(std::move(v));
+}
+
+Ref Builder::scratch(const std::string& name, int64_t elements) {
+  Value v;
+  v.name = name;
+  v.shape = Shape::vector;
+  v.rows = static_cast<int>(elements);
+  v.columns = 1;
+  v.elements = elements;
   return add(std::move(v));
 }
 
@@ -66,6 +77,7 @@ Ref Builder::external(Slot slot, const std::string& name, int i) {
   v.shape = Shape::parameters;
   v.index = i;
   v.elements = layout.total;
+  v.offset = i * layout.total;
   return add(std::move(v));
 }
 
@@ -127,7 +139,11 @@ void Builder::forget_transposed(Ref r) {
 }
 
 Instr& Builder::emit(Instr instr) {
-  if (primal && recorded()) return dropped_ = std::move(instr);
+  if (primal && keep == Keep::read) {
+    bool all_kept = true;
+    visit_operands(instr, [&](const Ref& r, bool written) { all_kept &= !written || value(r).slot == Slot::residual; });
+    if (all_kept) return dropped_ = std::move(instr);
+  }
   instr.players = players;
   procedure_.code.push_back(std::move(instr));
   return procedure_.code.back();

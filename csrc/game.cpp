@@ -97,9 +97,7 @@ class GameLowering {
     seed.rows = s.rows();
     seed.columns = 1;
     seed.out = b.rows(name + ".one", s.rows(), 1);
-    b.primal = false;  // cheaper to make again than to keep
     b.emit(seed);
-    b.primal = true;
     backward(b, s.d, seed.out, {}, input_rows);
     return s;
   }
@@ -124,6 +122,22 @@ class GameLowering {
     instr.player = player;
     instr.a0 = f;
     b.emit(instr);
+  }
+
+  // One player's step of SGD from its batch, to `next`. Without a moment the update is made as the gradient is.
+  void descend(Player player, const Scored& s, Ref next) {
+    if (game.momentum > 0) {
+      Ref f = gradient(player, s);
+      check(player, f);
+      update(player, f, b.external(Slot::moment, "moment"), next);
+      return;
+    }
+    if (player == G)
+      weight_gradient(b, g, {}, game.fakes, next, phi);
+    else
+      weight_gradient(b, s.d, s.c_d, s.rows(), next, phi);
+    check(player, {});
+    update(player, {}, {}, next);
   }
 
   // theta_out = theta - rate scale m'; absent theta_out: m' alone.
@@ -153,6 +167,8 @@ class GameLowering {
     return instr.out;
   }
 
+  Ref direction(int c, const std::string& suffix) { return b.external(Slot::cotangent, "v" + suffix, c); }
+
   // w = the adjoint of F through one player's update; v_m moves on.
   Ref adjoint(Player player, int c, Ref moved, const std::string& suffix) {
     Tag all(b, kBoth);
@@ -160,7 +176,7 @@ class GameLowering {
     instr.op = Op::adjoint;
     instr.player = player;
     instr.index = c;
-    instr.v = b.external(Slot::cotangent, "v" + suffix, c);
+    instr.v = direction(c, suffix);
     if (game.momentum > 0) instr.v_moment = b.external(Slot::v_moment, "v_m" + suffix, c);
     instr.rate_scale = b.external(Slot::rate_scale, "rate_scale");
     if (moved) {
@@ -172,11 +188,58 @@ class GameLowering {
     return instr.out;
   }
 
+  // out [rows] = -rate of the player times `of` (absent: 1).
+  Ref rate(Player player, Ref of, int rows, const std::string& name) {
+    Tag all(b, kBoth);
+    Instr instr;
+    instr.op = Op::rate;
+    instr.player = player;
+    instr.rows = rows;
+    instr.columns = 1;
+    instr.a0 = of;
+    instr.out = b.vector(name, rows);
+    b.emit(instr);
+    return instr.out;
+  }
+
+  // Without a moment or learned rates w = -rate v, so v itself is the direction (no copy of it is made), and what
+  // multiplies a direction carries the rate: c and c' of its player and, in G, the cotangents.
+  Scored with_rates(const Scored& s, uint8_t players) {
+    Scored r = s;
+    if (players & kGenerator) {
+      r.c_g = rate(G, s.c_g, s.fakes, s.d.name + ".rate_c_g");
+      r.cc_g = rate(G, s.cc_g, s.fakes, s.d.name + ".rate_cc_g");
+    }
+    if (players & kDiscriminator) {
+      r.c_d = rate(D, s.c_d, s.rows(), s.d.name + ".rate_c_d");
+      r.cc_d = rate(D, s.cc_d, s.rows(), s.d.name + ".rate_cc_d");
+    }
+    return r;
+  }
+  Sweep generator_with_rates() {
+    Sweep r = g;
+    const Ref factor = rate(G, {}, game.fakes, "g.rate");
+    const auto& stages = b.layout.stages[index(G)];
+    for (int i = 0; i < static_cast<int>(stages.size()); ++i)
+      for (Ref* cotangent : {&r.delta[i], &r.g[i]}) {
+        if (!*cotangent) continue;
+        Instr scale;
+        scale.op = Op::elementwise;
+        scale.rows = game.fakes;
+        scale.columns = stages[i].out;
+        scale.a0 = *cotangent;
+        scale.scale = factor;
+        scale.out = *cotangent = b.rows("rate_" + b.value(*cotangent).name, game.fakes, stages[i].out);
+        b.emit(scale);
+      }
+    return r;
+  }
+
   // v += Hess(L_G) (w_G, 0) + Hess(L_D) (0, w_D) at one evaluation point; an absent w drops its term. `keep`: which
   // halves of v.
-  void product(const Scored& s, int c, Ref w_g, Ref w_d, uint8_t keep, const std::string& suffix) {
+  void product(const Sweep& g, const Scored& s, int c, Ref w_g, Ref w_d, uint8_t keep, const std::string& suffix) {
     const int fakes = game.fakes, rows = w_d ? s.rows() : fakes;
-    const Ref v = b.external(Slot::cotangent, "v" + suffix, c);
+    const Ref v = direction(c, suffix);
     // Direction A: through G to its samples.
     TangentSweep g_tangent = forward_tangent(b, g, w_g, {}, 0, {}, {}, fakes, suffix);
     Ref ds_a, y0;
@@ -205,7 +268,7 @@ class GameLowering {
       zero.op = Op::fill;
       zero.rows = rows;
       zero.columns = 1;
-      ds_b = zero.out = b.vector("ds_b" + suffix, rows);
+      ds_b = zero.out = b.rows("ds_b" + suffix, rows, 1);
       b.emit(zero);
     }
     TangentSweep d_tangent = forward_tangent(b, s.d, w_d, y0, fakes, s.c_d, ds_b, rows, suffix);
@@ -227,9 +290,11 @@ class GameLowering {
     const int input_rows = keep & kGenerator ? fakes : 0;
     CotangentTangent d_cotangent = backward_tangent(b, s.d, d_tangent, w_d, seed.out, s.c_d, rows, input_rows, suffix);
     if (keep & kDiscriminator) weight_tangent(b, s.d, d_tangent, d_cotangent, rows, fakes, v);
-    if (!(keep & kGenerator)) return;
-    CotangentTangent g_cotangent = backward_tangent(b, g, g_tangent, w_g, d_cotangent.input, {}, fakes, 0, suffix);
-    weight_tangent(b, g, g_tangent, g_cotangent, fakes, 0, v);
+    if (keep & kGenerator) {
+      CotangentTangent g_cotangent = backward_tangent(b, g, g_tangent, w_g, d_cotangent.input, {}, fakes, 0, suffix);
+      weight_tangent(b, g, g_tangent, g_cotangent, fakes, 0, v);
+    }
+    b.forget_transposed(v);
   }
 
   Builder& b;
@@ -250,8 +315,6 @@ class GameLowering {
   }
 };
 
-Ref moment_of(Builder& b, const Game& game) { return game.momentum > 0 ? b.external(Slot::moment, "moment") : Ref{}; }
-
 void lower_simultaneous_step(GameLowering& l, const Game& game) {
   Builder& b = l.b;
   l.traced = true;
@@ -259,13 +322,10 @@ void lower_simultaneous_step(GameLowering& l, const Game& game) {
   Scored s = l.score("d", l.phi, game.reals, game.fakes, kBoth);
   l.back_through_generator(s);
   const Ref next = b.external(Slot::phi_next, "phi_next");
-  Ref f[2];
   for (Player p : kPlayers) {
     Tag tag(b, bit(p));
-    f[index(p)] = l.gradient(p, s);
-    l.check(p, f[index(p)]);
+    l.descend(p, s, next);
   }
-  for (Player p : kPlayers) l.update(p, f[index(p)], moment_of(b, game), next);
 }
 
 // D at (G_k, D_k), then G at (G_k, D_{k+1}); both see the same samples of G.
@@ -277,36 +337,42 @@ void lower_alternating_step(GameLowering& l, const Game& game) {
   {
     Tag tag(b, kDiscriminator);
     Scored s = l.score("d", l.phi, game.reals, 0, kDiscriminator);
-    Ref f = l.gradient(D, s);
-    l.check(D, f);
-    l.update(D, f, moment_of(b, game), next);
+    l.descend(D, s, next);
   }
   Tag tag(b, kGenerator);
   Scored s = l.score("d'", next, 0, game.fakes, kGenerator);
   l.back_through_generator(s);
-  Ref f = l.gradient(G, s);
-  l.check(G, f);
-  l.update(G, f, moment_of(b, game), next);
+  l.descend(G, s, next);
 }
 
-void lower_simultaneous_pull(GameLowering& l, const Game& game, const std::vector<Halves>& cotangents, bool rates) {
+// How a pull-back finds its directions: v itself, or w, made by the adjoint of the update.
+struct Pull {
+  const std::vector<Halves>& cotangents;
+  bool rates;   // derivatives of the rates are wanted
+  bool direct;  // v itself, see with_rates
+};
+
+void lower_simultaneous_pull(GameLowering& l, const Game& game, const Pull& pull) {
   l.play();
   Scored s = l.score("d", l.phi, game.reals, game.fakes, kBoth);
   l.back_through_generator(s);
   Ref moved[2];
-  if (rates)
+  if (pull.rates)
     for (Player p : kPlayers) moved[index(p)] = l.moved(p, l.gradient(p, s));
-  for (int c = 0; c < static_cast<int>(cotangents.size()); ++c) {
-    const auto [support, keep] = cotangents[c];
+  const Scored at = pull.direct ? l.with_rates(s, kBoth) : s;
+  const Sweep g = pull.direct ? l.generator_with_rates() : l.g;
+  for (int c = 0; c < static_cast<int>(pull.cotangents.size()); ++c) {
+    const auto [support, keep] = pull.cotangents[c];
     const std::string suffix = "#" + std::to_string(c);
     Ref w[2];
     for (Player p : kPlayers)
-      if (support & bit(p)) w[index(p)] = l.adjoint(p, c, moved[index(p)], suffix);
-    l.product(s, c, w[0], w[1], keep, suffix);
+      if (support & bit(p))
+        w[index(p)] = pull.direct ? l.direction(c, suffix) : l.adjoint(p, c, moved[index(p)], suffix);
+    l.product(g, at, c, w[0], w[1], keep, suffix);
   }
 }
 
-void lower_alternating_pull(GameLowering& l, const Game& game, const std::vector<Halves>& cotangents, bool rates) {
+void lower_alternating_pull(GameLowering& l, const Game& game, const Pull& pull) {
   Builder& b = l.b;
   l.play();
   Scored first, second;
@@ -315,9 +381,9 @@ void lower_alternating_pull(GameLowering& l, const Game& game, const std::vector
     Tag tag(b, kDiscriminator);
     first = l.score("d", l.phi, game.reals, game.fakes, kDiscriminator);
     const bool again = b.keep != Builder::Keep::read;  // D_{k+1}: made again, or read back
-    if (rates || again) {
+    if (pull.rates || again) {
       Ref f = l.gradient(D, first);
-      if (rates) moved[index(D)] = l.moved(D, f);
+      if (pull.rates) moved[index(D)] = l.moved(D, f);
       if (again) {
         next = b.parameters("D_{k+1}", D);
         Ref moment;
@@ -340,29 +406,31 @@ void lower_alternating_pull(GameLowering& l, const Game& game, const std::vector
     Tag tag(b, kGenerator);
     second = l.score("d'", next, 0, game.fakes, kGenerator);
     l.back_through_generator(second);
-    if (rates) moved[index(G)] = l.moved(G, l.gradient(G, second));
+    if (pull.rates) moved[index(G)] = l.moved(G, l.gradient(G, second));
   }
-  for (int c = 0; c < static_cast<int>(cotangents.size()); ++c) {
-    auto [support, keep] = cotangents[c];
+  if (pull.direct) second = l.with_rates(second, kGenerator), first = l.with_rates(first, kDiscriminator);
+  const Sweep g = pull.direct ? l.generator_with_rates() : l.g;
+  for (int c = 0; c < static_cast<int>(pull.cotangents.size()); ++c) {
+    auto [support, keep] = pull.cotangents[c];
     const std::string suffix = "#" + std::to_string(c);
     if (support & kGenerator) {
       Tag tag(b, kGenerator);
-      Ref w = l.adjoint(G, c, moved[index(G)], suffix);
+      Ref w = pull.direct ? l.direction(c, suffix) : l.adjoint(G, c, moved[index(G)], suffix);
       // D's half is wanted even where it is not kept: D's own update comes next.
-      l.product(second, c, w, {}, keep | kDiscriminator, suffix + "a");
+      l.product(g, second, c, w, {}, keep | kDiscriminator, suffix + "a");
     }
     Tag tag(b, kDiscriminator);
-    Ref w = l.adjoint(D, c, moved[index(D)], suffix);
-    l.product(first, c, {}, w, keep, suffix + "b");
+    Ref w = pull.direct ? l.direction(c, suffix) : l.adjoint(D, c, moved[index(D)], suffix);
+    l.product(l.g, first, c, {}, w, keep, suffix + "b");
   }
 }
 
 }  // namespace
 
 const char* name(Op op) {
-  static const char* const names[] = {"noise", "load",        "input",   "fill",    "spread", "product",
-                                      "outer", "elementwise", "row_dot", "combine", "head",   "transpose",
-                                      "copy",  "check",       "update",  "adjoint", "output"};
+  static const char* const names[] = {"noise",     "load",  "input",       "fill",    "spread",  "rate",
+                                      "product",   "outer", "elementwise", "row_dot", "combine", "head",
+                                      "transpose", "copy",  "check",       "update",  "adjoint", "output"};
   return names[static_cast<int>(op)];
 }
 
@@ -386,7 +454,8 @@ Program::Program(const Plan& plan, const Game& game, const Target& target)
     Builder b("pull", layout_);
     b.keep = Builder::Keep::read;
     GameLowering l(b, game_);
-    (game_.alternating ? lower_alternating_pull : lower_simultaneous_pull)(l, game_, {Halves{}}, true);
+    const std::vector<Halves> everything{Halves{}};
+    (game_.alternating ? lower_alternating_pull : lower_simultaneous_pull)(l, game_, {everything, true, false});
     Procedure general = b.finish();
     const auto names = b.residuals_read();
     for (const Value& v : general.values)
@@ -403,15 +472,16 @@ Program::Program(const Plan& plan, const Game& game, const Target& target)
   step_ = std::make_unique<Procedure>(b.finish());
 }
 
-const Procedure& Program::pull(const std::vector<Halves>& cotangents, bool rates) {
+const Procedure& Program::pull(const std::vector<Halves>& cotangents, bool rates, bool scaled) {
   std::lock_guard lock(mutex_);
-  auto& made = pulls_[{cotangents, rates}];
+  const bool direct = !rates && !scaled && !has_moment();
+  auto& made = pulls_[{cotangents, rates, direct}];
   if (!made) {
     Builder b("pull", layout_);
     b.residuals = &residuals_;
     b.keep = game_.keep_all ? Builder::Keep::read : Builder::Keep::none;
     GameLowering l(b, game_);
-    (game_.alternating ? lower_alternating_pull : lower_simultaneous_pull)(l, game_, cotangents, rates);
+    (game_.alternating ? lower_alternating_pull : lower_simultaneous_pull)(l, game_, {cotangents, rates, direct});
     made = std::make_unique<Procedure>(b.finish());
   }
   return *made;

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "layout.h"
@@ -23,18 +24,21 @@ enum class Op : uint8_t {
   input,        // out [rows][columns] = the caller's rows (generate's z; generate_vjp's cotangent)
   fill,         // out [rows] = 0
   spread,       // out [rows][columns]: column 0 = a0 [rows] (absent: 1), padding 0
-  product,      // out = apply(scale * (a0 B0 + bias) + a1 B1), dot_out += rowsum(dot * (a0 B0 + bias)); see `adjoint`
-  outer,        // W-shaped out (+)= b0^T a0 + b1^T a1 (contraction over rows0, rows1), its bias (+)= column sums of b0
+  rate,         // out [rows] = -rate a0 [rows] (absent: 1) with the player's rate; 0 where it is inactive
+  product,      // out = apply(scale * (a0 B0 + bias) + a1 B1), rowsum(dot_out) += rowsum(dot * (a0 B0 + bias))
+  outer,        // F = b0^T a0 + b1^T a1 (contraction over rows0, rows1), W-shaped, and column sums of b0, its bias;
+                // out (+)= F; with theta: out = theta - rate scale F, and F's squares go to the player's `check`
   elementwise,  // out = apply(scale * a0)
   row_dot,      // out [rows] = sum over columns of a0 * b0
-  combine,      // out [rows] = a0 * b0 (rows0 of them) + a1 * b1: d of c_G plus d of c_D
+  combine,      // out [rows] = a0 * b0 (rows0 of them) + a1 * rowsum(b1): d of c_G plus d of c_D
   head,         // scores a0 -> c_g, c_d, their derivatives, losses and statistics
   transpose,    // out = W^T of the weight a0, in the layout that products with W want
   copy,         // out = a0, parameter-shaped
-  check,        // squared norm of a player's gradient a0; a non-finite one ends the task
-  update,       // theta_out = theta - rate scale m', m' = momentum m + gradient
-  adjoint,      // out = w, the adjoint of the gradient through `update`; v_m; derivatives of the rates
-  output,       // the caller's rows = a0
+  check,    // norm of a player's gradient a0 (absent: of its outer products with theta); a non-finite one ends the task
+  update,   // out = theta - rate scale m', m' = momentum m + a0; a0 absent: only an inactive player's theta is carried
+            // over
+  adjoint,  // out = w, the adjoint of the gradient through `update`; v_m; derivatives of the rates
+  output,   // the caller's rows = a0
 };
 const char* name(Op op);
 
@@ -52,6 +56,7 @@ enum class Slot : uint8_t {
   gradient,    // result of the `gradients` procedures, `index` of two
   statistics,  // [6] of a head, for the trace: L_G, L_D, mean and deviation of the scores of fakes, then of reals
 };
+inline constexpr int kSlots = 11;
 const char* name(Slot slot);
 
 enum class Shape : uint8_t { rows, vector, parameters };
@@ -64,7 +69,7 @@ struct Value {
   int rows = 0, columns = 0;  // rows: [rows][pad(columns)]; vector: [rows]
   int player = -1;            // parameters: of one player, -1: of both
   int64_t elements = 0;       // allocated, padding included
-  int64_t offset = -1;        // in the arena (temp) or in the residual block (residual)
+  int64_t offset = -1;        // in the arena (temp), in the residual block (residual), or in the slot's buffer
 };
 
 // An operand: a value, from one of its rows on, or one tensor of a parameter-shaped value.
@@ -87,7 +92,7 @@ struct Instr {
   int rows0 = 0, rows1 = 0;   // contracted rows of outer's terms; rows of combine's first term
   bool adjoint = false;       // product: B is W (a cotangent goes back), not W^T
   bool accumulate = false;
-  Player player = Player::generator;  // update, adjoint, check, head (whose losses to report)
+  Player player = Player::generator;  // update, outer with theta, rate, adjoint, check
   int index = 0;                      // cotangent number (adjoint), caller's buffer (input), players that report (head)
   Apply apply = Apply::store;
   Activation activation = Activation::identity;
@@ -98,6 +103,7 @@ struct Instr {
   Ref theta, moment, rate_scale, moved;
   // outputs
   Ref out, pre, dot_out, c_g, c_d, cc_g, cc_d, stats, v, v_moment, d_scale;
+  Ref scratch;  // outer with theta: F of a weight stored by rows, then of the bias
 
   int64_t flops = 0;  // of products, the merged count
   int64_t bytes = 0;  // read and written once each
@@ -110,7 +116,7 @@ void visit_operands(I& instr, Visit&& visit) {
                   &instr.q, &instr.g, &instr.theta, &instr.rate_scale, &instr.moved})
     if (*r) visit(*r, false);
   for (auto* r : {&instr.out, &instr.pre, &instr.dot_out, &instr.c_g, &instr.c_d, &instr.cc_g, &instr.cc_d,
-                  &instr.stats, &instr.moment, &instr.v, &instr.v_moment, &instr.d_scale})
+                  &instr.stats, &instr.moment, &instr.v, &instr.v_moment, &instr.d_scale, &instr.scratch})
     if (*r) visit(*r, true);
 }
 
@@ -152,8 +158,8 @@ class Program {
   int64_t residual_elements() const { return residual_elements_; }
 
   const Procedure& step() const { return *step_; }
-  // One step's pull-back for all cotangents; with `rates`, d/d rate and d/d rate_scale too.
-  const Procedure& pull(const std::vector<Halves>& cotangents, bool rates);
+  // One step's pull-back for all cotangents. rates: d/d rate and d/d rate_scale too; scaled: there is a rate_scale.
+  const Procedure& pull(const std::vector<Halves>& cotangents, bool rates, bool scaled);
   const Procedure& gradients(bool full);
   const Procedure& generate(int batch);
   const Procedure& generate_vjp(int batch);
@@ -166,7 +172,7 @@ class Program {
   int64_t residual_elements_ = 0;
   std::unique_ptr<Procedure> step_;
   std::mutex mutex_;  // of the three below
-  std::map<std::pair<std::vector<Halves>, bool>, std::unique_ptr<Procedure>> pulls_;
+  std::map<std::tuple<std::vector<Halves>, bool, bool>, std::unique_ptr<Procedure>> pulls_;
   std::map<bool, std::unique_ptr<Procedure>> gradients_;
   std::map<std::pair<bool, int>, std::unique_ptr<Procedure>> generators_;
 };

@@ -32,8 +32,8 @@ void chain_back(Builder& b, Instr& instr, Sweep& net, int i) {
   set_activation(instr, s, Apply::chain);
   instr.ref = derivative_ref(b, net, i);
   if (active(s) && curved(s.activation))
-    net.g[i] = instr.pre = b.kept(b.rows(label(net.name, "g", i), net.rows, s.out));
-  net.delta[i] = instr.out = b.kept(b.rows(label(net.name, "delta", i), net.rows, s.out));
+    net.g[i] = instr.pre = b.kept_product(b.rows(label(net.name, "g", i), net.rows, s.out), instr.depth);
+  net.delta[i] = instr.out = b.kept_product(b.rows(label(net.name, "delta", i), net.rows, s.out), instr.depth);
 }
 
 }  // namespace
@@ -57,13 +57,13 @@ Sweep forward(Builder& b, Player player, const std::string& name, Ref parameters
       instr.b0 = b.tensor(parameters, s.tensor);
       if (instr.b0.bias_offset >= 0) instr.bias = instr.b0;
       if (active(s) && !from_output(s.activation, s.attributes))
-        net.a[i] = instr.pre = b.kept(b.rows(label(name, "a", i), rows, s.out));
+        net.a[i] = instr.pre = b.kept_product(b.rows(label(name, "a", i), rows, s.out), instr.depth);
     } else {
       instr.op = Op::elementwise;
       instr.a0 = net.h[i];
     }
     set_activation(instr, s, Apply::act);
-    instr.out = i + 1 == n && out ? out : b.kept(b.rows(label(name, "h", i + 1), rows, s.out));
+    instr.out = i + 1 == n && out ? out : b.kept_product(b.rows(label(name, "h", i + 1), rows, s.out), instr.depth);
     net.h.push_back(instr.out);
     b.emit(instr);
   }
@@ -106,12 +106,12 @@ void backward(Builder& b, Sweep& net, Ref seed, Ref scale, int input_rows) {
     if (i > 0)
       chain_back(b, instr, net, i - 1);
     else
-      net.input_cotangent = instr.out = b.kept(b.rows(net.name + ".dx", input_rows, s.in));
+      net.input_cotangent = instr.out = b.kept_product(b.rows(net.name + ".dx", input_rows, s.in), instr.depth);
     b.emit(instr);
   }
 }
 
-void weight_gradient(Builder& b, const Sweep& net, Ref scale, int rows, Ref gradient, bool accumulate) {
+void weight_gradient(Builder& b, const Sweep& net, Ref scale, int rows, Ref out, Ref theta) {
   const auto& stages = stages_of(b, net);
   for (int i = 0; i < static_cast<int>(stages.size()); ++i) {
     const Stage& s = stages[i];
@@ -134,8 +134,16 @@ void weight_gradient(Builder& b, const Sweep& net, Ref scale, int rows, Ref grad
     instr.rows0 = rows;
     instr.a0 = net.h[i];
     instr.b0 = delta;
-    instr.out = b.tensor(gradient, s.tensor);
-    instr.accumulate = accumulate;
+    instr.out = b.tensor(out, s.tensor);
+    if (theta) {
+      const Tensor& t = b.layout.tensors[s.tensor];
+      const int64_t weight = t.by_rows ? t.n * b.layout.target.pad(t.k) : 0;
+      const int64_t bias = t.bias >= 0 ? b.layout.target.pad(t.n) : 0;
+      instr.player = net.player;
+      instr.theta = b.tensor(theta, s.tensor);
+      instr.rate_scale = b.tensor(b.external(Slot::rate_scale, "rate_scale"), s.tensor);
+      if (weight + bias > 0) instr.scratch = b.scratch(label(net.name, "F", i), weight + bias);
+    }
     b.emit(instr);
   }
 }
@@ -183,7 +191,7 @@ TangentSweep forward_tangent(Builder& b, const Sweep& net, Ref direction, Ref y0
           if (scale) part.scale = scale, part.scale.row += first, part.scale.offset += first;
           if (dot_out) {
             part.dot = at(net.delta[i], s.out);
-            part.dot_out = dot_out, part.dot_out.row += first, part.dot_out.offset += first;
+            part.dot_out = from_row(dot_out, first, b.layout, 1);
           }
         }
         if (first < y_rows) {

@@ -49,11 +49,12 @@ Sweep forward(Builder& b, Player player, const std::string& name, Ref parameters
 // `input_rows` samples.
 void backward(Builder& b, Sweep& net, Ref seed, Ref scale, int input_rows);
 
-// delta is scaled by `scale` [rows] (absent: 1) first. Writes the player's whole gradient.
-void weight_gradient(Builder& b, const Sweep& net, Ref scale, int rows, Ref gradient, bool accumulate = false);
+// delta is scaled by `scale` [rows] (absent: 1) first. Writes the player's whole gradient F to `out`, or, with `theta`,
+// theta - rate scale F.
+void weight_gradient(Builder& b, const Sweep& net, Ref scale, int rows, Ref out, Ref theta = {});
 
 // Of the first `rows` samples. y0 (absent: zero) is the input's tangent, for the first y0_rows samples.
-// dot_out [rows] += d score along the direction.
+// rowsum(dot_out [rows][1]) += d score along the direction.
 TangentSweep forward_tangent(Builder& b, const Sweep& net, Ref direction, Ref y0, int y0_rows, Ref scale, Ref dot_out,
                              int rows, const std::string& suffix);
 

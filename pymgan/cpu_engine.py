@@ -196,7 +196,9 @@ class CpuEngine:
         d_rate = torch.zeros(count, saved.tasks, saved.steps, 2, dtype=torch.float64) if rates else None
         d_scale = self._empty(*v.shape) if rates else None
         threads = min(self.threads, saved.tasks)
-        workspace = self._pool.take(self._core.pull_workspace(supports, keeps, rates, saved.steps, threads))
+        workspace = self._pool.take(
+            self._core.pull_workspace(supports, keeps, rates, bool(saved.call["scale"]), saved.steps, threads)
+        )
         self._core.pullback(
             {
                 **saved.call,

@@ -234,7 +234,10 @@ class TorchEngine:
                 frame.v_moment = v_moment
             last, first = k == saved.steps - 1, k == 0
             procedure = self.program.pull(
-                supports if last else everything, keeps if first else everything, rates
+                supports if last else everything,
+                keeps if first else everything,
+                rates,
+                saved.scale is not None,
             )
             Interpreter(self.program, procedure, frame).run()
         for c, half in enumerate(keeps):

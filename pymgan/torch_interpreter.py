@@ -105,6 +105,7 @@ class Interpreter:
             t.weight + t.n * t.k + (t.n if t.bias >= 0 else 0) for t in self.tensors if t.player == 0
         )
         self.temps: dict[int, Tensor] = {}
+        self.squares = [torch.zeros((), dtype=torch.float64)] * 2  # of fused updates' gradients, [T] a player
 
     def run(self) -> None:
         for instr in self.procedure.code:
@@ -190,7 +191,7 @@ class Interpreter:
             if i.dot_out is not None:
                 self._target(i.dot_out)[:, i.dot_out.row : i.dot_out.row + i.rows] += (
                     self._rows(i.dot, i.rows) * total
-                ).sum(-1)
+                ).sum(-1, keepdim=True)
             if i.scale is not None:
                 total = total * self._rows(i.scale, i.rows)[..., None]
         if i.a1 is not None:
@@ -205,8 +206,21 @@ class Interpreter:
         out = self._target(i.out)
         parts = [(t.weight, weight.flatten(1))] + ([(t.bias, delta.sum(1))] if t.bias >= 0 else [])
         for at, part in parts:
+            if i.theta is not None:
+                self.squares[i.player] = self.squares[i.player] + part.double().square().sum(1)
+                self._descend(i, slice(at, at + part.shape[1]), part)
+                continue
             place = out[:, at : at + part.shape[1]]
             place.copy_(place + part if i.accumulate else part)
+
+    def _descend(self, i: Any, part: slice, moved: Tensor) -> None:
+        """theta - rate scale moved, for the tasks whose player moves."""
+        f = self.frame
+        moves = (f.active[:, i.player] if f.valid is None else f.active[:, i.player] & f.valid)[:, None]
+        theta, scale = self._value(i.theta)[:, part], 1.0 if f.rate_scale is None else f.rate_scale[part]
+        self._target(i.out)[:, part] = torch.where(
+            moves, theta - f.rate[:, i.player, None] * scale * moved, theta
+        )
 
     def _elementwise(self, i: Any) -> None:
         source = self._rows(i.a0, i.rows)
@@ -221,8 +235,15 @@ class Interpreter:
         if i.a0 is not None:
             result[:, : i.rows0] += self._rows(i.a0, i.rows0) * self._rows(i.b0, i.rows0)
         if i.a1 is not None:
-            result += self._rows(i.a1, i.rows) * self._rows(i.b1, i.rows)
+            result += self._rows(i.a1, i.rows) * self._rows(i.b1, i.rows).sum(-1)
         self._write(i.out, result)
+
+    def _rate(self, i: Any) -> None:
+        f = self.frame
+        factor = torch.where(f.active[:, i.player], -f.rate[:, i.player], torch.zeros_like(f.rate[:, 0]))[
+            :, None
+        ]
+        self._write(i.out, factor.expand(-1, i.rows) if i.a0 is None else factor * self._rows(i.a0, i.rows))
 
     def _fill(self, i: Any) -> None:
         self._target(i.out)[:, i.out.row : i.out.row + i.rows] = 0
@@ -281,7 +302,10 @@ class Interpreter:
             f.valid &= torch.isfinite(numbers) | inactive
 
     def _check(self, i: Any) -> None:
-        norm = torch.linalg.vector_norm(self._value(i.a0)[:, self._part(i.player)].double(), dim=1)
+        if i.a0 is None:
+            norm = self.squares[i.player].sqrt()
+        else:
+            norm = torch.linalg.vector_norm(self._value(i.a0)[:, self._part(i.player)].double(), dim=1)
         self.frame.trace[:, 2 + i.player] = norm.to(self.frame.trace.dtype)
         self._judge(i.player, norm)
 
@@ -289,6 +313,8 @@ class Interpreter:
         self._target(i.out)[:, self._part(i.player)] = self._value(i.a0)[:, self._part(i.player)]
 
     def _update(self, i: Any) -> None:
+        if i.a0 is None:  # the fused updates have carried an inactive player's parameters over
+            return
         f, part = self.frame, self._part(i.player)
         moves = (f.active[:, i.player] if f.valid is None else f.active[:, i.player] & f.valid)[:, None]
         moved = self._value(i.a0)[:, part]
@@ -297,10 +323,7 @@ class Interpreter:
             moved = self.game.momentum * moment[:, part] + moved
             moment[:, part] = torch.where(moves, moved, moment[:, part])
         if i.out is not None:
-            theta, scale = self._value(i.theta)[:, part], 1.0 if f.rate_scale is None else f.rate_scale[part]
-            self._target(i.out)[:, part] = torch.where(
-                moves, theta - f.rate[:, i.player, None] * scale * moved, theta
-            )
+            self._descend(i, part, moved)
 
     def _adjoint(self, i: Any) -> None:
         f, part = self.frame, self._part(i.player)

@@ -88,9 +88,10 @@ int64_t adapt_workspace(const Program& p, int64_t threads) {
 }
 
 int64_t pull_workspace(Program& p, const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates,
-                       int steps, int64_t threads) {
+                       bool scaled, int steps, int64_t threads) {
   int64_t arena = p.step().arena;
-  for (int k : {0, steps / 2, steps - 1}) arena = std::max(arena, p.pull(halves_at(halves, k, steps), rates).arena);
+  for (int k : {0, steps / 2, steps - 1})
+    arena = std::max(arena, p.pull(halves_at(halves, k, steps), rates, scaled).arena);
   const int64_t vectors = static_cast<int64_t>(halves.size()) * (1 + (p.has_moment() ? 1 : 0) + (rates ? 1 : 0));
   return p.layout().total + threads * (vectors * p.layout().total + storage.scratch_slots * snapshot(p) + arena);
 }
@@ -154,7 +155,7 @@ void adapt(const Kernels<T>& kernels, const Program& program, const StorageSched
       set_batch(frame, call.batches, t, k);
       set_step(frame, call.schedule, call.steps, t, k);
       execute(kernels, program, program.step(), frame);
-      frame.valid = frame.valid && finite(kernels, frame.phi_next, total);
+      frame.valid = frame.valid && (!moment || finite(kernels, frame.phi_next, total));  // else its updates have looked
       if (!frame.valid) break;
       phi = frame.phi_next;
     }
@@ -177,7 +178,7 @@ void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule
   std::vector<const Procedure*> pulls(call.steps);
   int64_t arena = program.step().arena;
   for (int k = 0; k < call.steps; ++k) {
-    pulls[k] = &program.pull(halves_at(call.halves, k, call.steps), call.rates);
+    pulls[k] = &program.pull(halves_at(call.halves, k, call.steps), call.rates, call.schedule.scale != nullptr);
     arena = std::max(arena, pulls[k]->arena);
   }
   const int64_t vectors = int64_t{cotangents} * (1 + (moment ? 1 : 0) + (call.rates ? 1 : 0));
@@ -232,6 +233,10 @@ void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule
       if (program.game().keep_all) {
         frame.phi_next = slot(storage.slot_of_step[action.k + 1]);
         frame.residual = saved + storage.kept_slots * snapshot(program) + action.k * program.residual_elements();
+      }
+      frame.ahead[0] = frame.ahead[1] = {};
+      if (action.k > 0 && program.game().keep_all) {
+        frame.ahead[0] = {frame.residual - program.residual_elements(), program.residual_elements()};
       }
       if (call.rates) {
         frame.d_rate = call.d_rate + (t * call.steps + action.k) * 2;

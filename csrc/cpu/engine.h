@@ -119,7 +119,7 @@ struct DistanceCall {
 int64_t saved_elements(const Program& program, const StorageSchedule& storage, int steps);  // one task
 int64_t adapt_workspace(const Program& program, int64_t threads);
 int64_t pull_workspace(Program& program, const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates,
-                       int steps, int64_t threads);
+                       bool scaled, int steps, int64_t threads);
 int64_t gradients_workspace(Program& program, bool full, int64_t threads);
 int64_t generate_workspace(Program& program, int batch, bool vjp, int64_t threads);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace pymgan::cpu {
 namespace {
@@ -10,7 +11,10 @@ template <class T>
 class Interpreter {
  public:
   Interpreter(const Kernels<T>& kernels, const Program& program, const Procedure& procedure, Frame<T>& frame)
-      : kernels(kernels), layout(program.layout()), game(program.game()), procedure(procedure), frame(frame) {}
+      : kernels(kernels), layout(program.layout()), game(program.game()), procedure(procedure), frame(frame) {
+    find_slots();
+    look_ahead();
+  }
 
   void run() {
     for (const Instr& i : procedure.code) {
@@ -22,43 +26,50 @@ class Interpreter {
   }
 
  private:
-  T* base(const Value& v) const {
-    switch (v.slot) {
-      case Slot::temp:
-        return frame.arena + v.offset;
-      case Slot::residual:
-        return frame.residual + v.offset;
-      case Slot::phi:
-        return const_cast<T*>(frame.phi);  // read only by construction
-      case Slot::phi_next:
-        return frame.phi_next;
-      case Slot::moment:
-        return frame.moment;
-      case Slot::rate_scale:
-        return const_cast<T*>(frame.rate_scale);
-      case Slot::cotangent:
-        return frame.cotangent + v.index * layout.total;
-      case Slot::v_moment:
-        return frame.v_moment + v.index * layout.total;
-      case Slot::d_scale:
-        return frame.d_scale ? frame.d_scale + v.index * layout.total : nullptr;
-      case Slot::gradient:
-        return frame.gradient + v.index * layout.total;
-      case Slot::statistics:
-        return nullptr;
+  // Where every slot begins; null where the caller has none.
+  void find_slots() {
+    auto set = [&](Slot slot, const T* start) { slots_[static_cast<int>(slot)] = const_cast<T*>(start); };
+    set(Slot::temp, frame.arena);
+    set(Slot::residual, frame.residual);
+    set(Slot::phi, frame.phi);  // read only by construction
+    set(Slot::phi_next, frame.phi_next);
+    set(Slot::moment, frame.moment);
+    set(Slot::rate_scale, frame.rate_scale);  // read only
+    set(Slot::cotangent, frame.cotangent);
+    set(Slot::v_moment, frame.v_moment);
+    set(Slot::d_scale, frame.d_scale);
+    set(Slot::gradient, frame.gradient);
+  }
+  void look_ahead() {
+    int64_t bytes = 0;
+    for (int i = 0; i < Ahead::kRanges; ++i) {
+      ahead_.at[i] = reinterpret_cast<const char*>(frame.ahead[i].start);
+      ahead_.end[i] = ahead_.at[i] + frame.ahead[i].elements * sizeof(T);
+      bytes += frame.ahead[i].elements * sizeof(T);
     }
-    return nullptr;
+    ahead_.lines_per_flop = bytes / 64.0 / static_cast<double>(procedure.flops);
+    fetch_ = bytes > 0 ? &ahead_ : nullptr;
+  }
+  T* base(const Value& v) const {
+    T* start = slots_[static_cast<int>(v.slot)];
+    return start ? start + v.offset : nullptr;
   }
 
-  const Value& value(Ref r) const { return procedure.values[r.value]; }
-  T* at(Ref r) const { return r ? base(value(r)) + r.offset : nullptr; }
-  T* bias_at(Ref r) const { return r && r.bias_offset >= 0 ? base(value(r)) + r.bias_offset : nullptr; }
+  const Value& value(const Ref& r) const { return procedure.values[r.value]; }
+  T* at(const Ref& r) const {
+    T* start = r ? base(value(r)) : nullptr;
+    return start ? start + r.offset : nullptr;
+  }
+  T* bias_at(const Ref& r) const {
+    T* start = r && r.bias_offset >= 0 ? base(value(r)) : nullptr;
+    return start ? start + r.bias_offset : nullptr;
+  }
   int64_t pad(int64_t n) const { return layout.target.pad(n); }
-  int64_t ld(Ref r) const { return pad(value(r).columns); }
+  int64_t ld(const Ref& r) const { return pad(value(r).columns); }
   int64_t player_size(Player p) const { return layout.size[index(p)]; }
 
   // A player's part of a parameter-shaped value.
-  T* part(Ref r, Player p) const {
+  T* part(const Ref& r, Player p) const {
     T* start = at(r);
     return start && value(r).player < 0 ? start + layout.start[index(p)] : start;
   }
@@ -79,7 +90,7 @@ class Interpreter {
   }
 
   // `weight`: one tensor of a parameter vector, or its transposed copy (tensor_back).
-  Term<T> term(const Instr& i, Ref a, Ref weight) const {
+  Term<T> term(const Instr& i, const Ref& a, const Ref& weight) const {
     Term<T> t;
     if (!a) return t;
     const Tensor& w = layout.tensors[weight.tensor];
@@ -103,8 +114,9 @@ class Interpreter {
     return t;
   }
 
-  void product(const Instr& i) const {
+  void product(const Instr& i) {
     Product<T> p;
+    p.ahead = fetch_;
     p.rows = i.rows;
     p.columns = i.columns;
     p.term0 = term(i, i.a0, i.b0);
@@ -117,9 +129,10 @@ class Interpreter {
     kernels.product(p);
   }
 
-  void outer(const Instr& i) const {
+  void outer(const Instr& i) {
     const Tensor& w = layout.tensors[i.out.tensor];
     OuterProduct<T> p;
+    p.ahead = fetch_;
     auto term = [&](Ref h, Ref delta, int rows) {
       OuterTerm<T> t;
       if (!h) return t;
@@ -135,12 +148,58 @@ class Interpreter {
     p.columns = w.by_rows ? w.k : w.n;
     p.out_panel = w.by_rows ? kLanes : int64_t{w.k} * kLanes;
     p.out_row = w.by_rows ? pad(w.k) : kLanes;
+    T* scratch = at(i.scratch);
+    if (i.theta && !w.by_rows) {
+      p.theta = at(i.theta);
+      p.scale = at(i.rate_scale);
+      p.rate = rate(i.player);
+      p.sums = &sums_[index(i.player)];
+    } else if (i.theta) {
+      p.out = scratch;
+    }
     kernels.outer(p);
-    // Here B is h, whose padding is an activation of zero, not zero.
-    if (w.by_rows)
+    if (w.by_rows) {
+      // Here B is h, whose padding is an activation of zero, not zero.
       for (int n = 0; n < w.n; ++n) std::fill(p.out + n * p.out_row + w.k, p.out + (n + 1) * p.out_row, T{0});
-    if (T* bias = bias_at(i.out)) kernels.column_sum(at(i.b0), i.rows0, ld(i.b0), bias, i.accumulate);
+      const int64_t size = w.n * pad(w.k);
+      if (i.theta) descend(i.player, size, scratch, at(i.theta), at(i.rate_scale), at(i.out)), scratch += size;
+    }
+    T* bias = bias_at(i.out);
+    if (!bias) return;
+    kernels.column_sum(at(i.b0), i.rows0, ld(i.b0), i.theta ? scratch : bias, i.accumulate);
+    if (i.theta) descend(i.player, pad(w.n), scratch, bias_at(i.theta), bias_at(i.rate_scale), bias);
   }
+
+  // What a fused update does, for a gradient in memory.
+  void descend(Player player, int64_t n, const T* gradient, const T* theta, const T* scale, T* out) {
+    Update<T> u;
+    double norm2 = 0;
+    u.n = n;
+    u.rate = rate(player);
+    u.gradient = gradient;
+    u.theta = theta;
+    u.scale = scale;
+    u.theta_out = out;
+    u.norm2 = &norm2;
+    kernels.update(u);
+    GradientSums<T>& sums = sums_[index(player)];
+    sums.squares[0] += norm2;
+    if (!finite(out, n)) sums.spoilt[0] = std::numeric_limits<T>::quiet_NaN();
+  }
+
+  bool finite(const T* values, int64_t n) const { return std::isfinite(squares(values, n)); }
+  double squares(const T* values, int64_t n) const {
+    double norm2 = 0;
+    Update<T> u;
+    u.n = n;
+    u.gradient = values;
+    u.norm2 = &norm2;
+    kernels.update(u);
+    return norm2;
+  }
+
+  T rate(Player p) const { return static_cast<T>(frame.rate[index(p)]); }
+  bool active(Player p) const { return frame.active & (p == Player::generator ? kGenerator : kDiscriminator); }
 
   void head(const Instr& i) {
     T stats[6];
@@ -175,30 +234,33 @@ class Interpreter {
 
   void check(const Instr& i) {
     double norm2 = 0;
-    Update<T> u;
-    u.n = player_size(i.player);
-    u.gradient = at(i.a0);
-    u.norm2 = &norm2;
-    kernels.update(u);
+    bool finite = true;
+    if (i.a0) {
+      norm2 = squares(at(i.a0), player_size(i.player));
+    } else {
+      const GradientSums<T>& sums = sums_[index(i.player)];
+      for (int l = 0; l < kLanes; ++l) norm2 += sums.squares[l], finite &= sums.spoilt[l] == 0;
+    }
     if (frame.trace) frame.trace[2 + index(i.player)] = static_cast<T>(std::sqrt(norm2));
-    frame.valid &= std::isfinite(norm2);
+    frame.valid &= finite && std::isfinite(norm2);
   }
 
-  void update(const Instr& i) const {
-    const int p = index(i.player);
-    const bool active = (frame.active & (p == 0 ? kGenerator : kDiscriminator)) != 0;
+  void update(const Instr& i) {
     const T* theta = part(i.theta, i.player);
     T* out = part(i.out, i.player);
-    if (!active) {
-      if (out && out != theta) std::copy_n(theta, player_size(i.player), out);
+    const int64_t n = player_size(i.player);
+    if (!active(i.player)) {
+      if (out && out != theta) std::copy_n(theta, n, out);
+      if (!i.a0) frame.valid &= finite(theta, n);
       return;
     }
+    if (!i.a0) return;
     Update<T> u;
-    u.n = player_size(i.player);
-    u.rate = static_cast<T>(frame.rate[p]);
+    u.n = n;
+    u.rate = rate(i.player);
     u.momentum = static_cast<T>(game.momentum);
     u.gradient = at(i.a0);
-    u.scale = frame.rate_scale ? part(i.rate_scale, i.player) : nullptr;
+    u.scale = part(i.rate_scale, i.player);
     u.theta = theta;
     u.moment = part(i.moment, i.player);
     u.theta_out = out;
@@ -208,22 +270,22 @@ class Interpreter {
   void adjoint(const Instr& i) const {
     const int p = index(i.player);
     T* w = at(i.out);
-    if (!(frame.active & (p == 0 ? kGenerator : kDiscriminator))) {
+    if (!active(i.player)) {
       std::fill_n(w, player_size(i.player), T{0});
       return;
     }
     UpdateAdjoint<T> u;
     u.n = player_size(i.player);
-    u.rate = static_cast<T>(frame.rate[p]);
+    u.rate = rate(i.player);
     u.momentum = static_cast<T>(game.momentum);
-    u.scale = frame.rate_scale ? part(i.rate_scale, i.player) : nullptr;
+    u.scale = part(i.rate_scale, i.player);
     u.moved = part(i.moved, i.player);
     u.v = part(i.v, i.player);
     u.v_moment = part(i.v_moment, i.player);
     u.w = w;
     if (i.moved) {
       u.d_rate = frame.d_rate ? frame.d_rate + i.index * frame.d_rate_stride + p : nullptr;
-      u.d_scale = frame.d_scale ? part(i.d_scale, i.player) : nullptr;
+      u.d_scale = part(i.d_scale, i.player);
     }
     kernels.update_adjoint(u);
   }
@@ -271,6 +333,13 @@ class Interpreter {
         for (int r = 0; r < i.rows; ++r) out[r * stride] = source ? source[r] : T{1};
         break;
       }
+      case Op::rate: {
+        T* out = at(i.out);
+        const T* source = at(i.a0);
+        const bool moves = active(i.player);
+        for (int r = 0; r < i.rows; ++r) out[r] = moves ? -rate(i.player) * (source ? source[r] : T{1}) : T{0};
+        break;
+      }
       case Op::product:
         product(i);
         break;
@@ -291,9 +360,13 @@ class Interpreter {
         break;
       case Op::combine: {
         T* out = at(i.out);
-        const T *a0 = at(i.a0), *b0 = at(i.b0), *a1 = at(i.a1), *b1 = at(i.b1);
-        for (int r = 0; r < i.rows; ++r)
-          out[r] = (a0 && r < i.rows0 ? a0[r] * b0[r] : T{0}) + (a1 ? a1[r] * b1[r] : T{0});
+        const T *a0 = at(i.a0), *b0 = at(i.b0), *a1 = at(i.a1);
+        if (a1)
+          kernels.row_dot(at(i.b1), nullptr, i.rows, ld(i.b1), out, false);
+        else
+          std::fill_n(out, i.rows, T{0});
+        for (int r = 0; a1 && r < i.rows; ++r) out[r] *= a1[r];
+        for (int r = 0; a0 && r < i.rows0; ++r) out[r] += a0[r] * b0[r];
         break;
       }
       case Op::head:
@@ -324,6 +397,12 @@ class Interpreter {
   const Game& game;
   const Procedure& procedure;
   Frame<T>& frame;
+
+ private:
+  T* slots_[kSlots] = {};
+  Ahead ahead_;
+  Ahead* fetch_ = nullptr;
+  GradientSums<T> sums_[2];
 };
 
 }  // namespace

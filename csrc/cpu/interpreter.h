@@ -35,6 +35,12 @@ struct Frame {
   double* d_rate = nullptr;   // [C][2], strided
   int64_t d_rate_stride = 0;  // between cotangents
 
+  struct Range {
+    const T* start = nullptr;
+    int64_t elements = 0;
+  };
+  Range ahead[Ahead::kRanges];  // what the next step will touch
+
   // outputs
   T* trace = nullptr;  // [kTrace]
   bool valid = true;   // false: a loss or gradient was not finite; phi_next is then not written

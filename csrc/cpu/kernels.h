@@ -21,6 +21,14 @@ inline constexpr int kNarrow = 4;  // widths up to this use the `rows` layout
 inline constexpr int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 inline constexpr bool narrow(int64_t n) { return n <= kNarrow; }
 
+// Memory that the next step will touch. Products fetch a few lines of it with every tile, so that its misses cost
+// nothing: residuals and snapshots of many steps are far larger than the caches.
+struct Ahead {
+  static constexpr int kRanges = 2;
+  const char *at[kRanges] = {}, *end[kRanges] = {};
+  double lines_per_flop = 0;
+};
+
 template <class T>
 struct Epilogue {
   Apply apply = Apply::store;
@@ -53,8 +61,9 @@ struct Term {
 };
 
 // out[m][n] = epilogue(scale[m] * (A0 B0 + bias)[m][n] + (A1 B1)[m][n]),  m < M, n < padded(N)
-// dot_out[m] += sum_n dot[m][n] * (A0 B0 + bias)[m][n]: the directional derivative of a score, picked up on the way.
-// Term 0 may be absent (A0 B0 + bias is then zero and bias, dot must be null), and so may term 1.
+// sum_l dot_out[m][l] += sum_n dot[m][n] * (A0 B0 + bias)[m][n]: the directional derivative of a score, picked up on
+// the way, in lanes that `combine` sums. Term 0 may be absent (A0 B0 + bias is then zero and bias, dot must be null),
+// and so may term 1.
 template <class T>
 struct Product {
   int rows = 0, columns = 0;  // M, N
@@ -62,7 +71,8 @@ struct Product {
   const T* bias = nullptr;   // [padded(N)]
   const T* scale = nullptr;  // [M]; null: 1
   const T* dot = nullptr;    // [M][ld]
-  T* dot_out = nullptr;      // [M]
+  T* dot_out = nullptr;      // [M][kLanes]
+  Ahead* ahead = nullptr;    // moves on; may be null
   Epilogue<T> epilogue;      // out [M][ld], columns N..padded(N) written too (zero acc through the epilogue)
 };
 
@@ -77,11 +87,24 @@ struct OuterTerm {
   int depth = 0;
 };
 
+// What fused updates leave behind of a player's gradient F.
+template <class T>
+struct GradientSums {
+  double squares[kLanes] = {};  // their sum is that of F's squares
+  T spoilt[kLanes] = {};        // not zero (NaN): some theta' is not finite
+};
+
 template <class T>
 struct OuterProduct {
   int rows = 0, columns = 0;  // M (exact), N (all padded(N) columns are computed)
   OuterTerm<T> term0, term1;  // either may be absent (a null)
   bool accumulate = false;
+  // With theta: out = theta - rate * scale * (the products).
+  const T* theta = nullptr;  // as out, which it may be
+  const T* scale = nullptr;  // as out, learned rates; null: 1
+  T rate = 0;
+  GradientSums<T>* sums = nullptr;
+  Ahead* ahead = nullptr;  // moves on; may be null
   // outputs
   T* out = nullptr;  // out[m][n] at out[(n/16)*out_panel + m*out_row + n%16]
   int64_t out_panel = 0, out_row = 0;
@@ -161,7 +184,7 @@ struct Kernels {
   void (*head)(const Head<T>&);
   void (*update)(const Update<T>&);
   void (*update_adjoint)(const UpdateAdjoint<T>&);
-  // out[m] (+)= sum_n x[m][n] y[m][n] over [rows][ld], all ld columns
+  // out[m] (+)= sum_n x[m][n] y[m][n] over [rows][ld], all ld columns; y null: 1
   void (*row_dot)(const T* x, const T* y, int rows, int64_t ld, T* out, bool accumulate);
   // out[n] (+)= sum_m x[m][n] for n < ld
   void (*column_sum)(const T* x, int rows, int64_t ld, T* out, bool accumulate);

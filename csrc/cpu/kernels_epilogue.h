@@ -64,14 +64,16 @@ ApplyBlock<T> apply_of(const Epilogue<T>& e) {
 // copy of every tile.
 enum class Fused : uint8_t { none, store, leaky_relu, relu, leaky_relu_chain };
 
+// between: the product has something between its terms; fewer tiles are made for those.
 template <class T>
-Fused fused(const Epilogue<T>& e) {
+Fused fused(const Epilogue<T>& e, bool between) {
   if (e.pre || !e.out) return Fused::none;
   if (e.apply == Apply::store) return Fused::store;
   const bool act = e.apply == Apply::act, bent = e.apply == Apply::chain2 && e.q && e.g;
   if (sizeof(T) != 4 || bent) return Fused::none;
-  if (e.activation == Activation::leaky_relu) return act ? Fused::leaky_relu : Fused::leaky_relu_chain;
-  if (e.activation == Activation::relu && act) return Fused::relu;
+  if (e.activation == Activation::leaky_relu && !(act && between))
+    return act ? Fused::leaky_relu : Fused::leaky_relu_chain;
+  if (e.activation == Activation::relu && act && !between) return Fused::relu;
   return Fused::none;
 }
 

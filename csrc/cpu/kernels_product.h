@@ -28,6 +28,16 @@ PYMGAN_INLINE void tile_rows(int rows, const Body& body) {
   }
 }
 
+inline void fetch_ahead(Ahead* ahead, double flops) {
+  if (!ahead) return;
+  int lines = 1 + static_cast<int>(ahead->lines_per_flop * flops);
+  for (int range = 0; range < Ahead::kRanges; ++range)
+    for (const char*& at = ahead->at[range]; at < ahead->end[range]; at += 64) {
+      if (lines-- == 0) return;
+      __builtin_prefetch(at, 1, 2);
+    }
+}
+
 template <class T, int kRows>
 using Accumulators = Vec<T>[kRows][kVectors<T>];
 
@@ -141,44 +151,71 @@ struct At {
   int row, panel;
 };
 
+// What comes between the terms: dot products with the first, in lanes, then its scale. `acc` is at the tile's first row
+// and panel; both may be null.
+template <class T, int kRows>
+PYMGAN_INLINE void between_terms(Accumulators<T, kRows>& acc, const Product<T>& p, At at) {
+  if (p.dot) {
+    const T* dot = p.dot + at.row * p.epilogue.ld + at.panel * kLanes;
+    T* lanes = p.dot_out + int64_t{at.row} * kLanes;
+    unroll<kRows>([&](auto m) __attribute__((always_inline)) {
+      unroll<kVectors<T>>([&](auto v) __attribute__((always_inline)) {
+        constexpr int r = decltype(m)::value, c = decltype(v)::value;
+        T* lane = lanes + r * kLanes + c * Vec<T>::kWidth;
+        fma(acc[r][c], Vec<T>::load(dot + r * p.epilogue.ld + c * Vec<T>::kWidth), Vec<T>::load(lane)).store(lane);
+      });
+    });
+  }
+  if (p.scale)
+    unroll<kRows>([&](auto m) __attribute__((always_inline)) {
+      const Vec<T> scale = Vec<T>::broadcast(p.scale + at.row + decltype(m)::value);
+      for (Vec<T>& x : acc[decltype(m)::value]) x = scale * x;
+    });
+}
+
 // out = fused epilogue of init + sum of the terms (null: absent). init null: 0; init_row 0: the same row (a bias) for
-// all.
-template <class T, int kRows, Fused kFused>
-void panel_tile(const Term<T>* first, const Term<T>* second, At at, const T* init, int64_t init_row,
-                const Epilogue<T>* e, T* out, int64_t out_row) {
+// all. kBetween: dots and scale of the product between the terms.
+template <class T, int kRows, Fused kFused, bool kBetween>
+void panel_tile(const Product<T>& p, const Term<T>* first, const Term<T>* second, At at, const T* init,
+                int64_t init_row, T* out, int64_t out_row) {
   Accumulators<T, kRows> acc;
   load_tile<T, kRows>(acc, init, init_row);
-  for (const Term<T>* t = first; t; t = second, second = nullptr)
+  for (const Term<T>* t = first; t; t = second, second = nullptr) {
     add_rows_times_panel<T, kRows>(acc, t->a + at.row * t->a_row, t->a_row, t->b + at.panel * t->b_panel, t->b_row,
                                    t->depth);
-  store_tile<T, kRows, kFused>(acc, e, out, out_row);
+    if (kBetween && t == first) between_terms<T, kRows>(acc, p, at);
+  }
+  store_tile<T, kRows, kFused>(acc, &p.epilogue, out, out_row);
 }
 
 template <class T>
-using PanelTile = void (*)(const Term<T>*, const Term<T>*, At, const T*, int64_t, const Epilogue<T>*, T*, int64_t);
+using PanelTile = void (*)(const Product<T>&, const Term<T>*, const Term<T>*, At, const T*, int64_t, T*, int64_t);
 
-template <class T, Fused kFused, int... i>
+template <class T, Fused kFused, bool kBetween, int... i>
 PYMGAN_INLINE const PanelTile<T>* panel_tiles(Indices<i...>) {
-  static constexpr PanelTile<T> kTiles[] = {&panel_tile<T, i + 1, kFused>...};
+  static constexpr PanelTile<T> kTiles[] = {&panel_tile<T, i + 1, kFused, kBetween>...};
   return kTiles;
 }
 
-// The tiles of 1, 2, ... rows.
+// The tiles of 1, 2, ... rows. Only tangents have something between their terms, and they end with a chain rule.
 template <class T>
-const PanelTile<T>* panel_tiles_of(Fused kind) {
+const PanelTile<T>* panel_tiles_of(Fused kind, bool between) {
   using All = typename MakeIndices<kMaxRows<T>>::Type;
   if constexpr (sizeof(T) == 4) {
-    if (kind == Fused::leaky_relu) return panel_tiles<T, Fused::leaky_relu>(All{});
-    if (kind == Fused::relu) return panel_tiles<T, Fused::relu>(All{});
-    if (kind == Fused::leaky_relu_chain) return panel_tiles<T, Fused::leaky_relu_chain>(All{});
+    if (kind == Fused::leaky_relu_chain)
+      return between ? panel_tiles<T, Fused::leaky_relu_chain, true>(All{})
+                     : panel_tiles<T, Fused::leaky_relu_chain, false>(All{});
+    if (kind == Fused::leaky_relu && !between) return panel_tiles<T, Fused::leaky_relu, false>(All{});
+    if (kind == Fused::relu && !between) return panel_tiles<T, Fused::relu, false>(All{});
   }
-  return panel_tiles<T, Fused::store>(All{});
+  return between ? panel_tiles<T, Fused::store, true>(All{}) : panel_tiles<T, Fused::store, false>(All{});
 }
 
 // Few outputs: vectors run along p and are summed at the end, four rows at a time.
+inline constexpr int kTogether = 4;
 template <class T, int kColumns>
 void dots_tile(const Term<T>& t, int first_row, int rows, const T* init, int64_t init_row, T* out, int64_t out_row) {
-  constexpr int kTogether = 4, kWidth = Vec<T>::kWidth;
+  constexpr int kWidth = Vec<T>::kWidth;
   for (int m = 0; m < rows; m += kTogether) {
     const T* a[kTogether];  // the last rows again where four are too many
     for (int r = 0; r < kTogether; ++r) a[r] = t.a + (first_row + (m + r < rows ? m + r : rows - 1)) * t.a_row;
@@ -224,43 +261,32 @@ void dots_tile_of(int columns, const Term<T>& t, int first_row, int rows, const 
   }
 }
 
-// One tile: out = init + the given terms, through the epilogue that `tiles` has fused.
+// The same as between_terms for a tile in memory, [rows][kLanes].
 template <class T>
-PYMGAN_INLINE void product_tile(const Product<T>& p, const PanelTile<T>* tiles, const Term<T>* first,
-                                const Term<T>* second, At at, int rows, const T* init, int64_t init_row, T* out,
-                                int64_t out_row) {
-  for (const Term<T>** t : {&first, &second}) {
-    if (!*t || (*t)->access == Access::panels) continue;
-    dots_tile_of(p.columns, **t, at.row, rows, init, init_row, out, out_row);
-    init = out;
-    init_row = out_row;
-    *t = nullptr;
+void between_terms(const Product<T>& p, At at, int rows, T* tile) {
+  for (int r = 0; r < rows; ++r) {
+    Accumulators<T, 1> acc;
+    load_tile<T, 1>(acc, tile + r * kLanes, 0);
+    between_terms<T, 1>(acc, p, {at.row + r, at.panel});
+    store_tile<T, 1, Fused::store>(acc, nullptr, tile + r * kLanes, 0);
   }
-  if (!first) first = second, second = nullptr;
-  if (first || init != out) tiles[rows - 1](first, second, at, init, init_row, &p.epilogue, out, out_row);
 }
 
-// What comes between the terms: dot products with the first, then its scale.
+// A tile of a product with a term of few outputs: each term adds to the tile in memory.
 template <class T>
-void middle(const Product<T>& p, At at, int rows, T* tile) {
-  constexpr int kTogether = 4;
-  for (int r = 0; p.dot && r < rows; r += kTogether) {
-    Vec<T> total[kTogether];
-    for (int i = 0; i < kTogether; ++i) {
-      const int row = r + i < rows ? r + i : rows - 1;
-      const T* dot = p.dot + (at.row + row) * p.epilogue.ld + at.panel * kLanes;
-      total[i] = Vec<T>(0.0);
-      for (int n = 0; n < kLanes; n += Vec<T>::kWidth)
-        total[i] = fma(Vec<T>::load(tile + row * kLanes + n), Vec<T>::load(dot + n), total[i]);
-    }
-    T sums[kTogether];
-    sum_four(total, sums);
-    for (int i = 0; i < kTogether && r + i < rows; ++i) p.dot_out[at.row + r + i] += sums[i];
-  }
-  for (int r = 0; p.scale && r < rows; ++r) {
-    const Vec<T> scale = Vec<T>::broadcast(p.scale + at.row + r);
-    for (T* row = tile + r * kLanes; row < tile + (r + 1) * kLanes; row += Vec<T>::kWidth)
-      (scale * Vec<T>::load(row)).store(row);
+void narrow_tile(const Product<T>& p, At at, int rows, const T* bias, T* tile) {
+  const PanelTile<T>* plain = panel_tiles_of<T>(Fused::store, false);
+  const T* init = bias;
+  int64_t init_row = 0;
+  for (const Term<T>* t : {&p.term0, &p.term1}) {
+    if (!t->a) continue;
+    if (t->access == Access::dots)
+      dots_tile_of(p.columns, *t, at.row, rows, init, init_row, tile, kLanes);
+    else
+      plain[rows - 1](p, t, nullptr, at, init, init_row, tile, kLanes);
+    if (t == &p.term0) between_terms(p, at, rows, tile);
+    init = tile;
+    init_row = kLanes;
   }
 }
 
@@ -268,35 +294,56 @@ template <class T>
 void product(const Product<T>& p) {
   const Epilogue<T>& e = p.epilogue;
   const Term<T>*first = p.term0.a ? &p.term0 : nullptr, *second = p.term1.a ? &p.term1 : nullptr;
+  const bool narrow = (first && first->access == Access::dots) || (second && second->access == Access::dots);
   const bool between = first && (p.scale || p.dot);
-  const bool dots = (first && first->access == Access::dots) || (second && second->access == Access::dots);
-  const Fused kind = dots && fused(e) != Fused::store ? Fused::none : fused(e);
+  if (!first) first = second, second = nullptr;
+  const Fused kind = narrow ? Fused::none : fused(e, between);
   const bool direct = kind != Fused::none;
-  const PanelTile<T>*plain = panel_tiles_of<T>(Fused::store), *last = direct ? panel_tiles_of<T>(kind) : plain;
+  const PanelTile<T>* tiles = panel_tiles_of<T>(direct ? kind : Fused::store, between);
   const ApplyBlock<T> apply = apply_of(e);
   const int panels = static_cast<int>(padded(p.columns) / kLanes);
-  alignas(64) T buffer[kMaxRows<T> * kLanes];
+  const double tile_flops = 2.0 * kLanes * (p.term0.depth + p.term1.depth);
+  alignas(64) T buffer[(kMaxRows<T> + kTogether) * kLanes];
   for (int panel = 0; panel < panels; ++panel) {
     const T* bias = p.bias ? p.bias + panel * kLanes : nullptr;
     tile_rows<T>(p.rows, [&](int m, int rows) {
+      fetch_ahead(p.ahead, tile_flops * rows);
       const At at{m, panel};
       const int64_t offset = m * e.ld + panel * kLanes;
-      T* tile = direct ? e.out + offset : buffer;
-      const int64_t tile_row = direct ? e.ld : kLanes;
-      if (!between) {
-        product_tile<T>(p, last, first, second, at, rows, bias, 0, tile, tile_row);
-      } else {
-        product_tile<T>(p, plain, first, nullptr, at, rows, bias, 0, buffer, kLanes);
-        middle(p, at, rows, buffer);
-        if (second || direct) product_tile<T>(p, last, second, nullptr, at, rows, buffer, kLanes, tile, tile_row);
-      }
-      if (!direct) apply(e, {tile, tile_row, nullptr, offset, rows, kLanes});
+      if (narrow)
+        narrow_tile(p, at, rows, bias, buffer);
+      else
+        tiles[rows - 1](p, first, second, at, bias, 0, direct ? e.out + offset : buffer, direct ? e.ld : kLanes);
+      if (!direct) apply(e, {buffer, kLanes, nullptr, offset, rows, kLanes});
     });
   }
 }
 
-// The weight gradient's form: A is read along its rows (A[p][m]), so that broadcasts lie next to each other.
+// theta' = theta - rate * scale * F with F in `acc`; `at`: elements from the start of theta, scale and out.
 template <class T, int kRows>
+PYMGAN_INLINE void descend(const Accumulators<T, kRows>& acc, const OuterProduct<T>& o, int64_t at) {
+  constexpr int kWidth = Vec<T>::kWidth;
+  const Vec<T> rate(o.rate);
+  unroll<kVectors<T>>([&](auto v) __attribute__((always_inline)) {
+    constexpr int c = decltype(v)::value;
+    T* spoilt = o.sums->spoilt + c * kWidth;
+    Vec<T> squares(0.0), bad = Vec<T>::load(spoilt);
+    unroll<kRows>([&](auto m) __attribute__((always_inline)) {
+      constexpr int r = decltype(m)::value;
+      const int64_t place = at + r * o.out_row + c * kWidth;
+      const Vec<T> f = acc[r][c], step = o.scale ? rate * Vec<T>::load(o.scale + place) : rate;
+      const Vec<T> moved = Vec<T>::load(o.theta + place) - step * f;
+      moved.store(o.out + place);
+      squares = fma(f, f, squares);
+      bad = fma(moved, Vec<T>(0.0), bad);
+    });
+    bad.store(spoilt);
+    add_lanes(squares, o.sums->squares + c * kWidth);
+  });
+}
+
+// The weight gradient's form: A is read along its rows (A[p][m]), so that broadcasts lie next to each other.
+template <class T, int kRows, bool kDescend>
 void outer_tile(const OuterProduct<T>& o, At at, T* out) {
   Accumulators<T, kRows> acc;
   load_tile<T, kRows>(acc, o.accumulate ? out : nullptr, o.out_row);
@@ -318,25 +365,31 @@ void outer_tile(const OuterProduct<T>& o, At at, T* out) {
     }
     if (left) step();
   }
-  store_tile<T, kRows, Fused::store>(acc, nullptr, out, o.out_row);
+  if constexpr (kDescend)
+    descend<T, kRows>(acc, o, out - o.out);
+  else
+    store_tile<T, kRows, Fused::store>(acc, nullptr, out, o.out_row);
 }
 
 template <class T>
 using OuterTile = void (*)(const OuterProduct<T>&, At, T*);
 
-template <class T, int... i>
-PYMGAN_INLINE OuterTile<T> outer_tile_of(int rows, Indices<i...>) {
-  static constexpr OuterTile<T> kTiles[] = {&outer_tile<T, i + 1>...};
-  return kTiles[rows - 1];
+template <class T, bool kDescend, int... i>
+PYMGAN_INLINE const OuterTile<T>* outer_tiles(Indices<i...>) {
+  static constexpr OuterTile<T> kTiles[] = {&outer_tile<T, i + 1, kDescend>...};
+  return kTiles;
 }
 
 template <class T>
 void outer(const OuterProduct<T>& o) {
+  using All = typename MakeIndices<kMaxRows<T>>::Type;
+  const OuterTile<T>* tiles = o.theta ? outer_tiles<T, true>(All{}) : outer_tiles<T, false>(All{});
   const int panels = static_cast<int>(padded(o.columns) / kLanes);
+  const double tile_flops = 2.0 * kLanes * (o.term0.depth + o.term1.depth);
   for (int panel = 0; panel < panels; ++panel)
     tile_rows<T>(o.rows, [&](int m, int rows) {
-      T* out = o.out + panel * o.out_panel + m * o.out_row;
-      outer_tile_of<T>(rows, typename MakeIndices<kMaxRows<T>>::Type{})(o, {m, panel}, out);
+      fetch_ahead(o.ahead, tile_flops * rows);
+      tiles[rows - 1](o, {m, panel}, o.out + panel * o.out_panel + m * o.out_row);
     });
 }
 

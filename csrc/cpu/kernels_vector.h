@@ -125,7 +125,7 @@ void row_dot(const T* x, const T* y, int rows, int64_t ld, T* out, bool accumula
       const int64_t row = (m + i < rows ? m + i : rows - 1) * ld;
       total[i] = Vec<T>(0.0);
       for (int64_t n = row; n < row + ld; n += Vec<T>::kWidth)
-        total[i] = fma(Vec<T>::load(x + n), Vec<T>::load(y + n), total[i]);
+        total[i] = y ? fma(Vec<T>::load(x + n), Vec<T>::load(y + n), total[i]) : total[i] + Vec<T>::load(x + n);
     }
     T sums[kTogether];
     sum_four(total, sums);

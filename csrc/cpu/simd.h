@@ -240,6 +240,14 @@ PYMGAN_INLINE void add_products(Vec<float> x, Vec<float> y, Vec<double> (&sums)[
 }
 PYMGAN_INLINE void add_products(Vec<double> x, Vec<double> y, Vec<double> (&sums)[2]) { sums[0] = fma(x, y, sums[0]); }
 
+// sums[lane] += x[lane]
+PYMGAN_INLINE void add_lanes(Vec<float> x, double* sums) {
+  Vec<double> halves[2];
+  widen(x, halves);
+  for (int i = 0; i < 2; ++i, sums += Vec<double>::kWidth) (Vec<double>::load(sums) + halves[i]).store(sums);
+}
+PYMGAN_INLINE void add_lanes(Vec<double> x, double* sums) { (Vec<double>::load(sums) + x).store(sums); }
+
 // Hides from the compiler how a value came about, and that it has not changed.
 template <class P>
 PYMGAN_INLINE void opaque(P& scalar) {

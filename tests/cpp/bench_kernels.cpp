@@ -83,7 +83,7 @@ int main() {
   float *a0 = floats(1 << 16), *a1 = floats(1 << 16), *b0 = floats(1 << 17), *b1 = floats(1 << 17),
         *out = floats(1 << 17);
   float *ref = floats(1 << 16), *scale = floats(256), *bias = floats(256), *dot = floats(1 << 16),
-        *dot_out = floats(256);
+        *dot_out = floats(256 * kLanes);
   for (int i = 0; i < count; ++i) {
     if (!sets[i].supported()) continue;
     const Kernels<float>& k = sets[i].f32();

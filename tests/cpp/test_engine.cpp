@@ -205,7 +205,8 @@ struct Trial {
     Buffer<T> v0(2 * tasks * parameters), v_moment0(2 * tasks * parameters), d_scale(2 * tasks * parameters);
     std::vector<double> d_rate(2 * tasks * steps * 2, 0.0);
     const std::vector<Halves> halves{{kBoth, kBoth}, {kBoth, kGenerator}};
-    Buffer<T> pull_workspace(cpu::pull_workspace(program, storage, halves, true, static_cast<int>(steps), threads));
+    Buffer<T> pull_workspace(
+        cpu::pull_workspace(program, storage, halves, true, true, static_cast<int>(steps), threads));
     cpu::PullCall<T> p;
     p.tasks = tasks, p.steps = static_cast<int>(steps), p.threads = threads;
     p.batches = a.batches, p.schedule = a.schedule, p.halves = halves, p.rates = true;

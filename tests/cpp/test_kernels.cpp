@@ -148,7 +148,7 @@ class Tests {
     auto ref_a = matrix<T>(rows, columns, integers), q = matrix<T>(rows, columns, integers),
          g = matrix<T>(rows, columns, integers);
     const Case& c = kCases[below(std::size(kCases))];
-    Buffer<T> ref(rows * ld), out(rows * ld), pre(rows * ld), dot_out(rows);
+    Buffer<T> ref(rows * ld), out(rows * ld), pre(rows * ld), dot_out(rows * kLanes);
     ref.fill([&](int64_t i) {
       return from_output(c.activation, c.attributes) ? f_of(c, 0, (*ref_a)[i]) : double((*ref_a)[i]);
     });
@@ -178,7 +178,8 @@ class Tests {
                              std::to_string(depth) + " apply " + std::to_string(static_cast<int>(e.apply)) + " " +
                              c.name;
     for (int m = 0; m < rows; ++m) {
-      double dots = m % 5, dots_size = 0;
+      double dots = 0, dots_size = 0, found = 0;
+      for (int l = 0; l < kLanes; ++l) dots += (m * kLanes + l) % 5, found += dot_out[m * kLanes + l];
       for (int64_t n = 0; n < ld; ++n) {
         double acc = 0, size = 0;
         auto add = [&](Buffer<T>& a, const Weight& w, double by) {
@@ -203,8 +204,8 @@ class Tests {
         check::near(out[at], x.out, x.bound, name);
         if (e.pre) check::near(pre[at], acc, slack, name + " pre");
       }
-      const double allowed = integers ? 0 : (std::sqrt(depth + columns) + 4) * kEps<T> * (dots_size + 5);
-      if (p.dot) check::near(dot_out[m], dots, allowed, name + " dot");
+      const double allowed = integers ? 0 : (std::sqrt(depth + columns) + 4) * kEps<T> * (dots_size + 80);
+      if (p.dot) check::near(found, dots, allowed, name + " dot");
     }
   }
 
@@ -224,7 +225,29 @@ class Tests {
     p.out = out.get();
     p.out_panel = by_rows ? kLanes : int64_t{rows} * kLanes;
     p.out_row = by_rows ? padded(columns) : kLanes;
+    const bool descend = !accumulate && below(2);
+    Buffer<T> theta(rows * padded(columns)), gradient(rows * padded(columns));
+    GradientSums<T> sums;
+    if (descend) {
+      p.out = gradient.get();
+      k_.outer(p);
+      p.out = out.get();
+      theta.fill([&](int64_t) { return draw(integers); });
+      p.theta = theta.get(), p.rate = T(0.25), p.sums = &sums;
+    }
     k_.outer(p);
+    if (descend) {
+      double squares = 0, expected = 0;
+      for (double s : sums.squares) squares += s;
+      for (int64_t i = 0; i < rows * padded(columns); ++i) expected += double(gradient[i]) * gradient[i];
+      check::near(squares, expected, integers ? 0 : 1e-6 * expected, what("outer") + " squares");
+      for (T s : sums.spoilt) check::near(s, 0, 0, what("outer") + " spoilt");
+      theta[rows * padded(columns) - 1] = std::numeric_limits<T>::infinity();
+      k_.outer(p);
+      check::expect(std::isnan(sums.spoilt[kLanes - 1]), what("outer") + " does not see an infinite parameter");
+      theta[rows * padded(columns) - 1] = 0;
+      k_.outer(p);
+    }
     for (int m = 0; m < rows; ++m)
       for (int64_t n = 0; n < padded(columns); ++n) {
         const int64_t at = (n / kLanes) * p.out_panel + m * p.out_row + n % kLanes;
@@ -238,6 +261,7 @@ class Tests {
         };
         add(p.term0);
         if (second) add(p.term1);
+        if (descend) acc = double(theta[at]) - 0.25 * acc, size += std::abs(theta[at]);
         check::near(
             out[at], acc, integers ? 0 : (std::sqrt(depth + depth1) + 2) * kEps<T> * size,
             what("outer") + " " + std::to_string(rows) + "x" + std::to_string(columns) + "x" + std::to_string(depth));
