@@ -35,13 +35,14 @@ def build(
     schedule = pymgan.Schedule(rate=torch.tensor([case.rate, case.rate], dtype=torch.float64))
     rng = pymgan.Rng(seed=0, tasks=torch.arange(case.tasks))
     split = made.generator_parameters
+    mean = torch.full((case.tasks,), 1 / case.tasks, dtype=torch.float64)
 
     def step() -> Tensor:
         adapted = made.adapt(phi, data, schedule, rng, keep=True)
         # The game's two cotangents: the full gradients of L_G and of L_D at phi_K.
         # Of v_0 each player keeps its own half.
         cotangents = made.gradients(adapted.phi, query, rng, full=True).gradient
-        v0 = made.pullback(adapted.saved, cotangents, keep=("G", "D")).v0.mean(dim=1)
+        v0 = made.pullback(adapted.saved, cotangents, keep=("G", "D"), weight=mean).v0
         return torch.cat([v0[0, :split], v0[1, split:]])
 
     return step, made

@@ -128,7 +128,8 @@ class CpuEngine {
     c.schedule = schedule_of<T>(d);
     c.halves = halves_of(d["support"].cast<std::vector<std::string>>(), d["keep"].cast<std::vector<std::string>>());
     c.rates = d["rates"].cast<bool>();
-    c.valid = pointer<const uint8_t>(d["valid"].cast<Address>());
+    c.weight = pointer<const double>(get<Address>(d, "weight", 0));
+    c.valid = pointer<uint8_t>(d["valid"].cast<Address>());
     c.saved = pointer<T>(d["saved"].cast<Address>());
     c.v = pointer<const T>(d["v"].cast<Address>());
     c.v_moment = pointer<const T>(get<Address>(d, "v_moment", 0));

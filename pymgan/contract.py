@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -162,12 +163,16 @@ class Pulled:
         state_v0: [C, T, P], cotangent of the moments; None without momentum.
         d_rate: [C, T, K, 2], with ``rates=True``; 0 where the player was not active.
         d_scale: [C, T, P], with ``rates=True``; at scale 1 where the schedule had none.
+        valid: bool [T], the tasks that are in the sums, with ``weight``; else those that `adapt` found valid.
+
+    With ``weight``, v0, state_v0 and d_scale are sums over the tasks, [C, P].
     """
 
     v0: Tensor
-    state_v0: Tensor | None = None
-    d_rate: Tensor | None = None
-    d_scale: Tensor | None = None
+    state_v0: Tensor | None
+    d_rate: Tensor | None
+    d_scale: Tensor | None
+    valid: Tensor
 
 
 @dataclass
@@ -264,6 +269,7 @@ class Engine(Protocol):
         keep: Sequence[str] | str | None = None,
         support: Sequence[str] | str | None = None,
         rates: bool = False,
+        weight: Tensor | None = None,
     ) -> Pulled:
         """Pulls cotangents of phi_K, [C, T, P] or [T, P], back through the K steps.
 
@@ -276,6 +282,8 @@ class Engine(Protocol):
             support: likewise the half of v_K, and of the moments' cotangent, that can be nonzero; the other is taken to be zero
                 without a look.
             rates: whether the derivatives with respect to rate and scale are wanted too.
+            weight: [T]. Then v0, state_v0 and d_scale are summed over the tasks with these weights, in the order of the tasks.
+                A task that is not valid, or whose v0 is not finite, is left out; `Pulled.valid` says which are in.
         """
 
     def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
@@ -333,6 +341,32 @@ def check_gradients(engine: Engine, phi: Tensor, data: Data, rng: Rng) -> int:
     return tasks
 
 
+def reduce_tasks(
+    valid: Tensor, weight: Tensor, v0: Tensor, state_v0: Tensor | None, d_scale: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Sums over tasks as ``pullback`` with `weight` makes them, for engines that pull all tasks at once.
+
+    Args:
+        valid: bool [T], from `adapt`.
+        weight: [T].
+        v0, state_v0, d_scale: [C, T, P]; None stays None.
+
+    Returns:
+        (the tasks that are in the sums, bool [T]; the sums [C, P]).
+    """
+    valid = valid & torch.isfinite(v0).all(dim=2).all(dim=0)
+    weight = weight.to(v0)
+
+    def total(value: Tensor) -> Tensor:
+        out = torch.zeros_like(value[:, 0])
+        for t in torch.nonzero(valid).flatten().tolist():
+            out += weight[t] * value[:, t]
+        return out
+
+    state, scale = (None if value is None else total(value) for value in (state_v0, d_scale))
+    return valid, total(v0), state, scale
+
+
 def check_pullback(
     engine: Engine,
     tasks: int,
@@ -341,6 +375,7 @@ def check_pullback(
     state_cotangents: Tensor | None = None,
     keep: Sequence[str] | str | None = None,
     support: Sequence[str] | str | None = None,
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, list[str], list[str], bool]:
     """Checks the arguments of ``pullback``.
 
@@ -370,6 +405,8 @@ def check_pullback(
             engine.device,
         )
         state = state_cotangents.detach().reshape(v.shape).contiguous()
+    if weight is not None:
+        _check("pullback", "weight", weight, (tasks,), (torch.float32, torch.float64), engine.device)
     return v, state, _check_halves("keep", keep, len(v)), _check_halves("support", support, len(v)), bare
 
 
@@ -486,7 +523,10 @@ def _once(value: Tensor) -> Tensor:
 
 
 def _check_finite(op: str, name: str, value: Tensor) -> None:
-    if not bool(torch.isfinite(_once(value)).all()):
+    once = _once(value).detach()
+    # numpy's stays on one core: torch's would leave its other threads spinning, next to those of the engine.
+    finite = np.isfinite(once.numpy()).all() if once.device.type == "cpu" else torch.isfinite(once).all()
+    if not bool(finite):
         raise ValueError(
             f"[{op}] {name}: expected finite numbers, got NaN or infinity; look for it with torch.isfinite"
         )

@@ -180,6 +180,7 @@ class CpuEngine:
         keep: Sequence[str] | str | None = None,
         support: Sequence[str] | str | None = None,
         rates: bool = False,
+        weight: Tensor | None = None,
     ) -> Pulled:
         """Pulls cotangents of phi_K back to phi_0, exactly; see :meth:`pymgan.contract.Engine.pullback`."""
         if not isinstance(saved, CpuSaved):
@@ -188,13 +189,22 @@ class CpuEngine:
                 f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}"
             )
         v, v_state, keeps, supports, bare = check_pullback(
-            self, saved.tasks, cotangents, state_cotangents=state_cotangents, keep=keep, support=support
+            self,
+            saved.tasks,
+            cotangents,
+            state_cotangents=state_cotangents,
+            keep=keep,
+            support=support,
+            weight=weight,
         )
         count = v.shape[0]
-        v0 = self._empty(*v.shape)
-        state_v0 = self._empty(*v.shape) if self.momentum > 0 else None
+        shape = tuple(v.shape) if weight is None else (count, self.parameters)
+        v0 = self._empty(*shape)
+        state_v0 = self._empty(*shape) if self.momentum > 0 else None
         d_rate = torch.zeros(count, saved.tasks, saved.steps, 2, dtype=torch.float64) if rates else None
-        d_scale = self._empty(*v.shape) if rates else None
+        d_scale = self._empty(*shape) if rates else None
+        weight = None if weight is None else weight.detach().to(torch.float64).contiguous()
+        valid = saved.valid.clone()
         threads = min(self.threads, saved.tasks)
         workspace = self._pool.take(
             self._core.pull_workspace(supports, keeps, rates, bool(saved.call["scale"]), saved.steps, threads)
@@ -206,7 +216,8 @@ class CpuEngine:
                 "support": supports,
                 "keep": keeps,
                 "rates": rates,
-                "valid": saved.valid.data_ptr(),
+                "weight": _address(weight),
+                "valid": valid.data_ptr(),
                 "saved": saved.buffer.data_ptr(),
                 "v": v.data_ptr(),
                 "v_moment": _address(v_state),
@@ -220,9 +231,9 @@ class CpuEngine:
         self._pool.give(workspace)
         rate = None if d_rate is None else d_rate.to(self.dtype)
         if not bare:
-            return Pulled(v0, state_v0, rate, d_scale)
+            return Pulled(v0, state_v0, rate, d_scale, valid.bool())
         state_v0, rate, d_scale = (None if r is None else r[0] for r in (state_v0, rate, d_scale))
-        return Pulled(v0[0], state_v0, rate, d_scale)
+        return Pulled(v0[0], state_v0, rate, d_scale, valid.bool())
 
     def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
         """Both players' losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""

@@ -35,6 +35,7 @@ from pymgan.contract import (
     check_gradients,
     check_noise,
     check_pullback,
+    reduce_tasks,
 )
 from pymgan.gan import GAN
 from pymgan.noise import normals
@@ -312,6 +313,7 @@ class ReferenceEngine:
         keep: Sequence[str] | str | None = None,
         support: Sequence[str] | str | None = None,
         rates: bool = False,
+        weight: Tensor | None = None,
     ) -> Pulled:
         """Pulls cotangents of phi_K back to phi_0; see :meth:`pymgan.contract.Engine.pullback`."""
         if not isinstance(saved, _ReferenceSaved):
@@ -320,7 +322,13 @@ class ReferenceEngine:
                 f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}"
             )
         v, v_state, keeps, supports, bare = check_pullback(
-            self, saved.tasks, cotangents, state_cotangents=state_cotangents, keep=keep, support=support
+            self,
+            saved.tasks,
+            cotangents,
+            state_cotangents=state_cotangents,
+            keep=keep,
+            support=support,
+            weight=weight,
         )
         if v_state is None:
             v_state = torch.zeros_like(v) if self.momentum else v[..., :0]
@@ -334,8 +342,16 @@ class ReferenceEngine:
             for column in zip(*pulled, strict=True)
         )
         v0 = torch.stack([self._half(one, half) for one, half in zip(v0, keeps, strict=True)])
-        results = (v0, state_v0 if self.momentum else None, *((d_rate, d_scale) if rates else (None, None)))
-        return Pulled(*(x[0] if bare and x is not None else x for x in results))
+        valid: Tensor = saved.valid
+        moments: Tensor | None = state_v0 if self.momentum else None
+        rate: Tensor | None = d_rate if rates else None
+        scale: Tensor | None = d_scale if rates else None
+        if weight is not None:
+            valid, v0, moments, scale = reduce_tasks(valid, weight, v0, moments, scale)
+        if not bare:
+            return Pulled(v0, moments, rate, scale, valid)
+        moments, rate, scale = (None if r is None else r[0] for r in (moments, rate, scale))
+        return Pulled(v0[0], moments, rate, scale, valid)
 
     def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
         """Losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""

@@ -28,6 +28,7 @@ from pymgan.contract import (
     check_gradients,
     check_noise,
     check_pullback,
+    reduce_tasks,
 )
 from pymgan.gan import GAN
 from pymgan.noise import normals
@@ -193,6 +194,7 @@ class TorchEngine:
         keep: Sequence[str] | str | None = None,
         support: Sequence[str] | str | None = None,
         rates: bool = False,
+        weight: Tensor | None = None,
     ) -> Pulled:
         """Pulls cotangents of phi_K back to phi_0, exactly; see :meth:`pymgan.contract.Engine.pullback`."""
         if not isinstance(saved, TorchSaved):
@@ -201,7 +203,13 @@ class TorchEngine:
                 f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}"
             )
         v, v_state, keeps, supports, bare = check_pullback(
-            self, saved.tasks, cotangents, state_cotangents=state_cotangents, keep=keep, support=support
+            self,
+            saved.tasks,
+            cotangents,
+            state_cotangents=state_cotangents,
+            keep=keep,
+            support=support,
+            weight=weight,
         )
         v = v.clone()
         v_moment = (
@@ -243,16 +251,18 @@ class TorchEngine:
         for c, half in enumerate(keeps):
             self._clear(v, c, half)
 
-        def result(r: Tensor) -> Tensor:
-            r = torch.where(saved.valid.view(1, -1, *[1] * (r.ndim - 2)), r, torch.zeros_like(r))
-            return r[0] if bare else r
+        def of_valid(r: Tensor) -> Tensor:
+            return r.where(saved.valid.view(1, -1, *[1] * (r.ndim - 2)), 0.0)
 
-        return Pulled(
-            result(v),
-            None if v_moment is None else result(v_moment),
-            result(d_rate) if rates else None,
-            result(d_scale) if rates else None,
-        )
+        valid, v0 = saved.valid, of_valid(v)
+        state_v0 = None if v_moment is None else of_valid(v_moment)
+        rate, scale = (of_valid(d_rate), of_valid(d_scale)) if rates else (None, None)
+        if weight is not None:
+            valid, v0, state_v0, scale = reduce_tasks(valid, weight, v0, state_v0, scale)
+        if not bare:
+            return Pulled(v0, state_v0, rate, scale, valid)
+        state_v0, rate, scale = (None if r is None else r[0] for r in (state_v0, rate, scale))
+        return Pulled(v0[0], state_v0, rate, scale, valid)
 
     @torch.no_grad()
     def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:

@@ -173,6 +173,45 @@ def test_sentinels_around_buffers(name: str, engine: str, monkeypatch: pytest.Mo
         assert bool((whole[-guard:] == mark).all())
 
 
+# ---- sums over tasks ----
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_weighted_sums_over_tasks(engine: str, momentum: float) -> None:
+    """What `weight` sums is what comes back without it, in the order of the tasks; a bad task is left out and named."""
+    case = next(
+        c for c in BY_NAME.values() if c.momentum == momentum and c.steps == 3 and c.play == "alternating"
+    )
+    x = draw(case, 7)
+    built = ENGINES[engine](case)
+    x = x.to(built.dtype)
+    saved = built.adapt(x.phi, x.data, x.schedule, x.rng, state=x.state, keep=True).saved
+    assert saved is not None
+    v = x.cotangents[:2].clone()
+    v[1, 4, 0] = torch.nan
+    each = built.pullback(saved, v, keep=["G", "GD"], rates=True)
+    weight = torch.tensor([1.0, -2.0, 0.0, 0.5, 3.0, 1.0, 1.0])
+    summed = built.pullback(saved, v, keep=["G", "GD"], rates=True, weight=weight)
+    assert each.valid.all()
+    assert summed.valid.tolist() == [True, True, True, True, False, True, True]
+    assert torch.equal(summed.d_rate.nan_to_num(), each.d_rate.nan_to_num())  # type: ignore[union-attr]
+    for name in ("v0", "d_scale", *(["state_v0"] if momentum else [])):
+        value, total = getattr(each, name).double(), getattr(summed, name).double()
+        expected = sum(weight[t].double() * value[:, t] for t in range(7) if t != 4)
+        size = sum(weight[t].double().abs() * value[:, t].abs() for t in range(7) if t != 4)
+        assert ((total - expected).abs() <= 4 * torch.finfo(built.dtype).eps * size).all(), name
+        assert total.any()
+    if engine.startswith("cpu"):
+        sums = []
+        for threads in (1, 3):
+            other = make("cpu", threads=threads, dtype=built.dtype)(case)
+            kept = other.adapt(x.phi, x.data, x.schedule, x.rng, state=x.state, keep=True).saved
+            assert kept is not None
+            sums.append(other.pullback(kept, x.cotangents, weight=weight).v0)
+        assert torch.equal(*sums)
+
+
 # ---- exact numbers ----
 
 

@@ -6,6 +6,7 @@
 
 #include "interpreter.h"
 #include "packing.h"
+#include "task_sum.h"
 #include "threads.h"
 
 namespace pymgan::cpu {
@@ -48,11 +49,12 @@ void set_step(Frame<T>& frame, const InnerSchedule<T>& s, int steps, int64_t tas
   if (s.active) frame.active = (s.active[at] ? kGenerator : 0) | (s.active[at + 1] ? kDiscriminator : 0);
 }
 
+uint8_t bit(Player p) { return p == Player::generator ? kGenerator : kDiscriminator; }
+
 template <class T>
 void clear_other_half(const Layout& layout, uint8_t support, T* packed) {
   for (Player p : kPlayers)
-    if (!(support & (p == Player::generator ? kGenerator : kDiscriminator)))
-      std::fill_n(packed + layout.start[index(p)], layout.size[index(p)], T{0});
+    if (!(support & bit(p))) std::fill_n(packed + layout.start[index(p)], layout.size[index(p)], T{0});
 }
 
 template <class T>
@@ -93,7 +95,9 @@ int64_t pull_workspace(Program& p, const StorageSchedule& storage, const std::ve
   for (int k : {0, steps / 2, steps - 1})
     arena = std::max(arena, p.pull(halves_at(halves, k, steps), rates, scaled).arena);
   const int64_t vectors = static_cast<int64_t>(halves.size()) * (1 + (p.has_moment() ? 1 : 0) + (rates ? 1 : 0));
-  return p.layout().total + threads * (vectors * p.layout().total + storage.scratch_slots * snapshot(p) + arena);
+  // packed rate_scale and sums for all; per thread v and its like, scratch snapshots and the arena
+  return (1 + vectors) * p.layout().total +
+         threads * (vectors * p.layout().total + storage.scratch_slots * snapshot(p) + arena);
 }
 
 int64_t gradients_workspace(Program& p, bool full, int64_t threads) {
@@ -185,8 +189,15 @@ void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule
   const int64_t stride = vectors * total + storage.scratch_slots * snapshot(program) + arena;
   if (call.schedule.scale) pack(kernels, layout, call.schedule.scale, call.workspace);
 
+  // What a task leaves, v and then perhaps v_moment and d_scale, lies side by side, and so do the sums.
+  T* sums = call.workspace + total;
+  std::vector<uint8_t> kept(vectors, kBoth);
+  for (int c = 0; c < cotangents; ++c) kept[c] = call.halves[c].keep;
+  TaskSum<T> task_sum(layout, kept);
+  if (call.weight) std::fill_n(sums, vectors * total, T{0});
+
   parallel_for(call.tasks, call.threads, [&](int64_t t, int thread) {
-    Carver<T> carver(call.workspace + total + thread * stride);
+    Carver<T> carver(sums + vectors * total + thread * stride);
     Frame<T> frame;
     frame.cotangent = carver.take(cotangents * total);
     frame.v_moment = moment ? carver.take(cotangents * total) : nullptr;
@@ -244,6 +255,15 @@ void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule
       }
       execute(kernels, program, *pulls[action.k], frame);
     }
+    if (call.weight) {
+      for (int c = 0; c < cotangents && call.valid[t]; ++c)
+        for (Player p : kPlayers)
+          if (call.halves[c].keep & bit(p))
+            call.valid[t] &=
+                finite(kernels, frame.cotangent + c * total + layout.start[index(p)], layout.size[index(p)]);
+      task_sum.add(t, call.valid[t] ? call.weight[t] : 0, frame.cotangent, sums);
+      return;
+    }
     for (int c = 0; c < cotangents; ++c) {
       const uint8_t keep = call.valid[t] ? call.halves[c].keep : 0;
       unpack(kernels, layout, frame.cotangent + c * total, row(call.v0, c), keep);
@@ -252,6 +272,15 @@ void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule
       if (call.d_scale) unpack(kernels, layout, frame.d_scale + c * total, row(call.d_scale, c), all);
     }
   });
+  if (!call.weight) return;
+  T* outputs[] = {call.v0, moment ? call.v_moment0 : nullptr, call.rates ? call.d_scale : nullptr};
+  const bool present[] = {true, moment, call.rates};
+  for (int kind = 0; kind < 3; ++kind) {
+    if (!present[kind]) continue;
+    for (int c = 0; c < cotangents; ++c, sums += total)
+      if (outputs[kind])
+        unpack(kernels, layout, sums, outputs[kind] + c * parameters, kind == 0 ? call.halves[c].keep : kBoth);
+  }
 }
 
 template <class T>

@@ -62,12 +62,13 @@ struct PullCall {
   InnerSchedule<T> schedule;
   std::vector<Halves> halves;  // [C]
   bool rates = false;
-  const uint8_t* valid = nullptr;  // [T]: the others give zeros
+  const double* weight = nullptr;  // [T]: v0, v_moment0 and d_scale are summed over tasks, [C,P], in their order
+  uint8_t* valid = nullptr;        // [T]: the others give zeros; with weight, cleared where v0 is not finite
   T* saved = nullptr;              // of the adapt call
   const T* v = nullptr;            // [C,T,P]
   const T* v_moment = nullptr;     // [C,T,P]; null: zero
   // outputs
-  T* v0 = nullptr;           // [C,T,P]
+  T* v0 = nullptr;           // [C,T,P]; with weight [C,P], and so are the two others of its kind
   T* v_moment0 = nullptr;    // [C,T,P]; may be null
   double* d_rate = nullptr;  // [C,T,K,2], zeroed by the caller; with `rates`
   T* d_scale = nullptr;      // [C,T,P]; may be null

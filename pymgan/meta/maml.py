@@ -78,13 +78,20 @@ class MAML(Meta):
         rate_gradient = None
         if adapted.saved is not None:
             pulled = engine.pullback(
-                adapted.saved, cotangents, keep=keep, support=support, rates=self.learn_rates
+                adapted.saved,
+                cotangents,
+                keep=keep,
+                support=support,
+                rates=self.learn_rates,
+                weight=torch.isfinite(objective).to(engine.dtype),
             )
-            gradient = pulled.v0[0] if len(pulled.v0) == 1 else pulled.v0.sum(0)
+            valid = pulled.valid & torch.isfinite(objective)
+            gradient = pulled.v0.sum(0) / max(int(valid.sum()), 1)
             rate_gradient = None if pulled.d_rate is None else pulled.d_rate.sum(0)
         else:
-            gradient = _kept(engine, cotangents, keep).sum(0)
-        valid &= torch.isfinite(gradient.sum(1)) & torch.isfinite(objective)
+            each = _kept(engine, cotangents, keep).sum(0)
+            valid &= torch.isfinite(each.sum(1)) & torch.isfinite(objective)
+            gradient = mean_of(each, valid)
         trace = adapted.trace
         metrics = {
             "objective": scalar_mean(objective, valid),
@@ -94,7 +101,7 @@ class MAML(Meta):
         learned = (
             mean_of(rate_gradient.flatten(1), valid).reshape(-1, 2) if rate_gradient is not None else None
         )
-        return Direction(gradient=mean_of(gradient, valid), valid=valid, metrics=metrics, rates=learned)
+        return Direction(gradient=gradient, valid=valid, metrics=metrics, rates=learned)
 
     def _cotangents(
         self, engine: Engine, adapted: Adapted, batch: TaskBatch, seed: int
