@@ -341,32 +341,6 @@ def check_gradients(engine: Engine, phi: Tensor, data: Data, rng: Rng) -> int:
     return tasks
 
 
-def reduce_tasks(
-    valid: Tensor, weight: Tensor, v0: Tensor, state_v0: Tensor | None, d_scale: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Sums over tasks as ``pullback`` with `weight` makes them, for engines that pull all tasks at once.
-
-    Args:
-        valid: bool [T], from `adapt`.
-        weight: [T].
-        v0, state_v0, d_scale: [C, T, P]; None stays None.
-
-    Returns:
-        (the tasks that are in the sums, bool [T]; the sums [C, P]).
-    """
-    valid = valid & torch.isfinite(v0).all(dim=2).all(dim=0)
-    weight = weight.to(v0)
-
-    def total(value: Tensor) -> Tensor:
-        out = torch.zeros_like(value[:, 0])
-        for t in torch.nonzero(valid).flatten().tolist():
-            out += weight[t] * value[:, t]
-        return out
-
-    state, scale = (None if value is None else total(value) for value in (state_v0, d_scale))
-    return valid, total(v0), state, scale
-
-
 def check_pullback(
     engine: Engine,
     tasks: int,

@@ -35,10 +35,10 @@ from pymgan.contract import (
     check_gradients,
     check_noise,
     check_pullback,
-    reduce_tasks,
 )
 from pymgan.gan import GAN
 from pymgan.noise import normals
+from pymgan.task_sum import reduce_tasks
 
 if TYPE_CHECKING:
     from pymgan.plan import Plan

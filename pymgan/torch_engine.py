@@ -28,11 +28,11 @@ from pymgan.contract import (
     check_gradients,
     check_noise,
     check_pullback,
-    reduce_tasks,
 )
 from pymgan.gan import GAN
 from pymgan.noise import normals
 from pymgan.plan import Plan, compile_plan
+from pymgan.task_sum import reduce_tasks
 from pymgan.torch_interpreter import Frame, Interpreter, Values
 
 

@@ -69,8 +69,9 @@ inline int up_to_lanes(int n) { return n < kLanes ? n : kLanes; }
 
 template <class T>
 void transpose(const T* w, int n, int k, T* out) {
-  for (int j = 0; j < k; j += kLanes)
-    for (int i = 0; i < n; i += kLanes)
+  // Blocks are read one after the other, as the memory's own prefetching expects: parameters are often far away.
+  for (int i = 0; i < n; i += kLanes)
+    for (int j = 0; j < k; j += kLanes)
       transpose_block(w + (int64_t{i} * k + int64_t{j} * kLanes), kLanes, up_to_lanes(k - j), up_to_lanes(n - i),
                       out + (int64_t{j} * n + int64_t{i} * kLanes), kLanes);
 }
