@@ -96,10 +96,8 @@ def run_case(
         of_peer = Entry(case, which, threads, module=peers.PEERS[name], setting=setting)
         contestants.append(enter_peer(row, name, of_peer, problem, oracle, first_limit))
 
-    a, b = torch.randn(2, PRODUCT, PRODUCT)
-    product = Contestant(
-        Row(case.name, "product", 1, threads), is_ours=False, step=Step(lambda: a @ b, lambda result: result)
-    )
+    large, large_gflop = product_step()
+    product = Contestant(Row(case.name, "product", 1, threads), is_ours=False, step=large)
 
     entrants = [*contestants, product]
     order = random.Random(0)
@@ -109,7 +107,7 @@ def run_case(
         for entrant in order.sample(entrants, len(entrants)):
             entrant.turn(limit)
 
-    speed = 2 * PRODUCT**3 / statistics.median(product.seconds) / 1e9
+    speed = large_gflop / statistics.median(product.seconds)
     say(f"{case.name}: this machine's {PRODUCT} x {PRODUCT} float32 product: {speed:.0f} GFLOP/s")
     _fill(contestants, work.gflop(case, which), speed)
     others = machine.others(started, machine.load())
@@ -118,6 +116,12 @@ def run_case(
         for entrant in contestants:
             entrant.row.note = "; ".join(filter(None, [entrant.row.note, f"others used {others:.1f} cores"]))
     return [c.row for c in contestants]
+
+
+def product_step() -> tuple[Step, float]:
+    """The large product of torch's, and its work in GFLOP."""
+    a, b = torch.randn(2, PRODUCT, PRODUCT)
+    return Step(run=lambda: a @ b, read=lambda result: result), 2 * PRODUCT**3 / 1e9
 
 
 def _fill(contestants: Sequence[Contestant], gflop: float, product_gflops: float) -> None:
