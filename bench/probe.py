@@ -122,7 +122,8 @@ def probe(entry: Entry, limit: float) -> Probe:
             return Probe(**said)
         errors.seek(0)
         tail = errors.read().decode(errors="replace").strip().splitlines()[-1:]
-        raise ProbeFailed(said.get("error") or f"its process ended with {child.returncode}: {' '.join(tail)}")
+        ended = ": ".join([f"its process ended with {child.returncode}", *tail])
+        raise ProbeFailed(said.get("error") or ended)
 
 
 def _read(child: subprocess.Popen[bytes]) -> dict[str, Any] | None:
