@@ -25,10 +25,8 @@ def test_no_case_takes_more_instructions_than_its_budget(name: str) -> None:
     assert now <= allowed, f"a change that is meant to take more comes with: {count.COMMAND}"
 
 
-def test_the_count_is_that_of_the_work_and_repeats() -> None:
-    case = RING_MLP.altered(inner_steps=1)
-    one, again, three = (counted(c) for c in (case, case, RING_MLP.altered(inner_steps=3)))
-    assert one == pytest.approx(again, rel=1e-3)
+def test_the_count_is_that_of_the_work() -> None:
+    one, three = (counted(RING_MLP.altered(inner_steps=steps)) for steps in (1, 3))
     # A multiply-add on 8 floats is 16 FLOP, and there is more to do than those.
     assert 1e6 < one < 1e7
     assert 2 < three / one < 4
