@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from . import harness, peers
     from .cases import CASES
-    from .row import table, write_json
+    from .row import Row, table, write_json
 
     torch.set_num_threads(args.threads)
     names = args.case or [name for name, case in CASES.items() if case.supported]
@@ -81,12 +81,11 @@ def main(argv: list[str] | None = None) -> int:
             if name not in known:
                 parser.error(f"{option}: expected one of {', '.join(known)}, got {name}")
 
-    rows = []
-    for name in names:
+    def run(name: str) -> list[Row]:
         case = CASES[name]
         if args.steps and case.supported:
             case = case.altered(inner_steps=args.steps)
-        new = harness.run_case(
+        return harness.run_case(
             case,
             args.which,
             engines=args.engine or ["cpu"],
@@ -99,8 +98,13 @@ def main(argv: list[str] | None = None) -> int:
             say=lambda line: print(line, file=sys.stderr, flush=True),
             storage=args.storage,
         )
-        rows += new
-        print(table(new) + "\n", flush=True)
+
+    rows: list[Row] = []
+    with machine.empty_caches():
+        for name in names:
+            new = run(name)
+            rows += new
+            print(table(new) + "\n", flush=True)
     first = rows[0]
     print(f"{first.device}, {args.threads} threads, commit {first.commit or 'unknown'}: {first.command}")
     if args.json:

@@ -5,11 +5,14 @@ Imports no library that starts threads, so that `use_cores` can come first.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -25,6 +28,25 @@ def use_cores(count: int) -> None:
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+@contextlib.contextmanager
+def empty_caches() -> Iterator[None]:
+    """Within it compilers find nothing that an earlier run left on the disk, so that a first call is one.
+
+    What a process started within it compiles is found by the others: who was tried there need not be compiled again here.
+    """
+    own = {name: os.environ.get(name) for name in ("TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # JAX keeps nothing unless it is told to
+        try:
+            yield
+        finally:
+            for name, value in own.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
 
 def memory_level() -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import harness, peers, row
+from bench import harness, machine, peers, row
 from bench.cases import Case, Gflop, Pass
 from bench.probe import Entry, ProbeFailed, probe
 
@@ -190,6 +190,18 @@ def test_a_probe_that_never_ends_is_ended(peer: object) -> None:
     peer("stuck", "def variants(problem, which):\n    while True: pass\n")  # type: ignore[operator]
     with pytest.raises(ProbeFailed, match="not done after 1 s"):
         probe(Entry(TINY, "meta", 1, module=peers.PEERS["stuck"]), limit=1)
+
+
+def test_first_calls_find_no_cache_of_earlier_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    with machine.empty_caches():
+        within = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+        assert within != tmp_path
+        assert not list(within.iterdir())
+        assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    assert not within.exists()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path)
 
 
 def test_an_entry_survives_the_way_to_another_process() -> None:
