@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from .cases import Pass
+
+ORDER: dict[Pass, int] = {"meta": 2, "first": 1, "adapt": 0}  # of the meta-gradient; 0: there is none
 
 
 @dataclasses.dataclass
@@ -15,8 +21,7 @@ class Row:
     engine: str
     tasks: int
     threads: int
-    order: int = 2
-    objective: str = "game"
+    which: Pass = "meta"
     median_ms: float | None = None
     q20_ms: float | None = None
     q80_ms: float | None = None
@@ -37,19 +42,29 @@ class Row:
     def as_dict(self) -> dict[str, Any]:
         """The row as JSON holds it; `pass` is a keyword of Python's, so it is no field."""
         fields = dataclasses.asdict(self)
-        return {"case": fields.pop("case"), "engine": fields.pop("engine"), "pass": "meta", **fields}
+        return {
+            "case": fields.pop("case"),
+            "engine": fields.pop("engine"),
+            "pass": fields.pop("which"),
+            "order": ORDER[self.which],
+            "objective": None if self.which == "adapt" else "game",
+            **fields,
+        }
 
 
 COLUMNS = (
     ("case", lambda r: r.case),
+    ("pass", lambda r: r.which),
     ("engine", lambda r: r.engine),
-    ("median ms", lambda r: _number(r.median_ms, 4)),
-    ("q20", lambda r: _number(r.q20_ms, 4)),
-    ("q80", lambda r: _number(r.q80_ms, 4)),
-    ("x best peer", lambda r: _number(r.ratio_to_best_peer, 3)),
-    ("GFLOP/s", lambda r: _number(r.gflops, 3)),
-    ("of product", lambda r: "" if r.roofline is None else f"{r.roofline:.0%}"),
-    ("first call s", lambda r: _number(r.first_call_s, 2)),
+    ("median ms", lambda r: number(r.median_ms, 4)),
+    ("q20", lambda r: number(r.q20_ms, 4)),
+    ("q80", lambda r: number(r.q80_ms, 4)),
+    ("x best peer", lambda r: number(r.ratio_to_best_peer, 3)),
+    ("GFLOP/s", lambda r: number(r.gflops, 3)),
+    ("of product", lambda r: percent(r.roofline)),
+    ("first call s", lambda r: number(r.first_call_s, 2)),
+    ("memory MB", lambda r: number(r.peak_rss_mb, 3)),
+    ("buffers MB", lambda r: number(r.arena_mb, 3)),
     ("error", lambda r: "" if r.oracle_error is None else f"{r.oracle_error:.1e}"),
     ("note", lambda r: r.note),
 )
@@ -57,18 +72,32 @@ COLUMNS = (
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown, so that it can be pasted where figures are shown."""
-    cells = [[name for name, _ in COLUMNS], *([show(row) for _, show in COLUMNS] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
-    lines = [
+    return markdown([name for name, _ in COLUMNS], [[show(row) for _, show in COLUMNS] for row in rows])
+
+
+def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of text, its columns aligned."""
+    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+    shown = [
         "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |"
-        for line in cells
+        for line in (header, *lines)
     ]
-    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
+    return "\n".join([shown[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *shown[1:]])
 
 
-def _number(value: float | None, digits: int) -> str:
-    """`digits` significant ones, without an exponent."""
+def number(value: float | None, digits: int) -> str:
+    """`digits` significant ones, without an exponent; "" of None."""
     if value is None:
         return ""
     whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
     return f"{value:.{max(0, digits - whole)}f}"
+
+
+def percent(fraction: float | None) -> str:
+    """Of a fraction; "" of None."""
+    return "" if fraction is None else f"{fraction:.0%}"
+
+
+def write_json(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """A list of rows, as ``python -m bench compare`` reads it."""
+    path.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import subprocess
 import sys
@@ -23,8 +24,9 @@ def requirements() -> list[str]:
     return wanted
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     """Returns 0, also when a peer could not be installed: each is optional."""
+    argparse.ArgumentParser(prog="python -m bench setup", description=__doc__).parse_args(argv)
     failed = []
     for requirement in requirements():
         print(f"--- {requirement}", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import cases, harness, ours, peers, row, setup
-from bench.cases import Case, Problem
+from bench import cases, harness, kinks, ours, peers, row, setup
+from bench.cases import PASSES, Case, Gflop, Pass, Problem
+from bench.oracle import EPS, Oracle, WrongResult
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = Case("tiny", 3, 5, 2, (3, 7, 2), (2, 6, 1), gflop=1e-6, rate=0.1)
+TINY = Case("tiny", 3, 5, 2, (3, 7, 2), (2, 6, 1), gflop=Gflop(3e-6, 2e-6, 1e-6), rate=0.1)
+INTERPRETED = [name for name in peers.PEERS if name != "torch_compile"]
 
 
 @pytest.fixture(scope="module")
@@ -25,25 +28,70 @@ def problem() -> Problem:
 
 
 @pytest.fixture(scope="module")
-def truth(problem: Problem) -> torch.Tensor:
-    return ours.build(problem, "reference", dtype=torch.float64)[0]()
+def oracles(problem: Problem) -> dict[Pass, Oracle]:
+    return {which: Oracle(problem, which) for which in PASSES}
 
 
-@pytest.mark.parametrize("name", list(peers.PEERS))
-def test_every_setting_of_a_peer_agrees_with_the_oracle(
-    name: str, problem: Problem, truth: torch.Tensor
-) -> None:
+def peer_of(name: str) -> peers.Peer:
     try:
-        peer = peers.load(name)
+        return peers.load(name)
     except ImportError as missing:
         pytest.skip(str(missing))
-    for setting, build in peer.variants(problem).items():
-        assert harness.error(build()(), truth) < 16 * harness.EPS, setting
 
 
-def test_the_engine_agrees_with_the_oracle(problem: Problem, truth: torch.Tensor) -> None:
-    assert truth.abs().max() > 0
-    assert harness.error(ours.build(problem, "cpu", threads=2)[0](), truth) < 16 * harness.EPS
+@pytest.mark.parametrize("which", PASSES)
+@pytest.mark.parametrize("name", INTERPRETED)
+def test_every_setting_of_a_peer_agrees_with_the_oracle(
+    name: str, which: Pass, problem: Problem, oracles: dict[Pass, Oracle]
+) -> None:
+    peer = peer_of(name)
+    assert which in peer.PASSES
+    for setting, build in peer.variants(problem, which).items():
+        step = build()
+        for _ in range(2):  # the first call must leave nothing behind
+            assert oracles[which].error(step()) < 16 * EPS, setting
+
+
+@pytest.mark.parametrize("which", PASSES)
+def test_torch_compile_captures_the_whole_pass(
+    which: Pass, problem: Problem, oracles: dict[Pass, Oracle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph, without inductor's half minute of C++ for each; its results are checked where they are timed."""
+    peer = peer_of("torch_compile")
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    step = peer.variants(problem, which)["shared"]()
+    assert oracles[which].error(step()) < 16 * EPS
+
+
+@pytest.mark.parametrize("which", PASSES)
+def test_the_engine_agrees_with_the_oracle(
+    which: Pass, problem: Problem, oracles: dict[Pass, Oracle]
+) -> None:
+    assert oracles[which].truth.abs().max() > 0
+    for engine in ("cpu", "torch"):
+        assert oracles[which].error(ours.build(problem, engine, which, threads=2)[0]()) < 16 * EPS
+
+
+def test_passes_are_three_different_things(problem: Problem, oracles: dict[Pass, Oracle]) -> None:
+    meta, first, adapt = (oracles[which].truth for which in PASSES)
+    assert meta.shape == first.shape == problem.phi.shape
+    assert adapt.shape == (TINY.tasks, len(problem.phi))
+    assert (meta - first).norm() > 0.01 * meta.norm()  # the pull-back does something
+
+
+@pytest.mark.parametrize("which", PASSES)
+def test_the_oracle_lets_float32_through_and_nothing_worse(
+    which: Pass, problem: Problem, oracles: dict[Pass, Oracle]
+) -> None:
+    oracle = oracles[which]
+    right = oracle.truth.float()
+    assert oracle.check(right) < EPS * 10
+    moved = right - problem.phi if which == "adapt" else right
+    for wrong in (right + 1e-3 * moved, right * float("nan"), torch.zeros_like(right)):
+        with pytest.raises(WrongResult, match="against the oracle"):
+            oracle.check(wrong)
+    with pytest.raises(WrongResult, match="expected a result of"):
+        oracle.check(right[..., :-1])
 
 
 def test_cases_are_those_of_the_design() -> None:
@@ -56,6 +104,14 @@ def test_cases_are_those_of_the_design() -> None:
     assert len(glyph.problem().phi) == 32 * 256 + 2 * 256 * 256 + 3 * 256 + 2 * 256 * 256 + 256 + 2 * 256 + 1
 
 
+@pytest.mark.parametrize(("name", "margin"), [("ring-mlp", 1.0e-6), ("glyph-mlp", 2.3e-7)])
+def test_no_pre_activation_comes_close_to_a_kink(name: str, margin: float) -> None:
+    """Or rounding decides on which side a sample is, and a right result is off by far more than rounding."""
+    case = cases.CASES[name]
+    assert kinks.margin(case.problem()) > margin
+    assert kinks.margin(case.problem(0)) < margin / 10  # what an unlucky seed is like
+
+
 def test_problems_repeat() -> None:
     a, b = TINY.problem(seed=3), TINY.problem(seed=3)
     for field in ("phi", "real", "noise", "query", "query_noise"):
@@ -63,65 +119,32 @@ def test_problems_repeat() -> None:
     assert not torch.equal(a.real, TINY.problem(seed=4).real)
 
 
-def rows_of(monkeypatch: pytest.MonkeyPatch, *, engines: list[str], names: list[str]) -> list[row.Row]:
-    monkeypatch.setattr(harness, "PRODUCT", 64)
-    return harness.run_case(
-        TINY,
-        engines=engines,
-        peer_names=names,
+def test_an_altered_case_says_so_and_has_no_frozen_work() -> None:
+    more = cases.RING_MLP.altered(inner_steps=100)
+    assert (more.name, more.inner_steps, more.gflop) == ("ring-mlp inner_steps=100", 100, None)
+    assert cases.RING_MLP.altered(inner_steps=5) is cases.RING_MLP
+
+
+def test_an_unsupported_case_says_so() -> None:
+    (only,) = harness.run_case(
+        dataclasses.replace(TINY, supported=False),
+        engines=[],
+        peer_names=["jax:map-unroll1"],
         rounds=1,
         threads=1,
         limit=5,
+        first_limit=5,
         command="x",
         say=lambda line: None,
     )
-
-
-def test_a_run_fills_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, peer = rows_of(monkeypatch, engines=["cpu"], names=["torch_func"])
-    for filled in (engine, peer):
-        assert filled.median_ms is not None
-        assert filled.q20_ms is not None
-        assert filled.q80_ms is not None
-        assert 0 < filled.q20_ms <= filled.median_ms <= filled.q80_ms
-        assert filled.gflops is not None
-        assert filled.first_call_s is not None
-        assert filled.oracle_error is not None
-    assert engine.ratio_to_best_peer == pytest.approx(peer.median_ms / engine.median_ms)  # type: ignore[operator]
-    assert peer.ratio_to_best_peer is None
-    text = row.table([engine, peer])
-    assert len({len(line) for line in text.splitlines()}) == 1
-
-
-class WrongPeer:
-    """Off by a tenth of a percent: a missing second-order term of the size that a detach costs."""
-
-    VERSIONS = ("torch",)
-
-    def variants(self, problem: Problem) -> dict[str, object]:
-        right = ours.build(problem, "reference")[0]
-        return {"scaled": lambda: lambda: right() * 1.001}
-
-
-def test_a_wrong_peer_is_not_timed_and_a_missing_one_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str) -> object:
-        if name == "missing":
-            raise ImportError("No module named 'nowhere'")
-        return WrongPeer()
-
-    monkeypatch.setattr(peers, "load", load)
-    engine, wrong, missing = rows_of(monkeypatch, engines=["cpu"], names=["wrong", "missing"])
-    assert wrong.median_ms is None
-    assert "against the oracle" in wrong.note
-    assert missing.median_ms is None
-    assert "not installed" in missing.note
-    assert engine.ratio_to_best_peer is None  # no peer ran
-
-
-def test_an_unsupported_case_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "TINY", dataclasses.replace(TINY, supported=False))
-    (only,) = rows_of(monkeypatch, engines=["cpu"], names=[])
     assert "not supported" in only.note
+    assert only.engine == "jax"
+
+
+def test_order_and_objective_follow_from_the_pass() -> None:
+    for which, order, objective in (("meta", 2, "game"), ("first", 1, "game"), ("adapt", 0, None)):
+        fields = row.Row("x", "cpu", 1, 1, which=which).as_dict()  # type: ignore[arg-type]
+        assert (fields["pass"], fields["order"], fields["objective"]) == (which, order, objective)
 
 
 def test_setup_installs_what_the_extra_lists() -> None:
@@ -166,12 +189,40 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--case", "no"], ["--peer", "no"], ["--rounds", "0"], ["--threads", "0"]]
+    "arguments",
+    [
+        ["--case", "no"],
+        ["--peer", "no"],
+        ["--rounds", "0"],
+        ["--threads", "0"],
+        ["--pass", "no"],
+        ["--steps", "0"],
+        ["compare", "nowhere", "nowhere"],
+        ["scaling", "--axis", "no"],
+        ["scaling", "--threads", "0"],
+        ["count", "--case", "no"],
+        ["setup", "no"],
+    ],
 )
 def test_the_command_refuses_what_it_does_not_know(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bench", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "expected" in done.stderr
+    assert "error:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_throughput_is_tracked_by_pytest_benchmark(pytestconfig: pytest.Config) -> None:
+    """Every case and pass; not a part of the plain run, whose paths are these."""
+    assert pytestconfig.getini("testpaths") == ["tests"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "bench/", "-v", "--benchmark-disable", "-k", "ring-mlp"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    for which in PASSES:
+        assert f"[ring-mlp-{which}] PASSED" in done.stdout

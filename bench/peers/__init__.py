@@ -1,7 +1,7 @@
 """The alternatives, one file each, written the way that library's own documentation recommends.
 
-A peer is a module with ``VERSIONS``, the packages whose versions its row reports, and ``variants(problem)``,
-which names every setting worth trying and how to build it. The harness times the fastest.
+A peer is a module with ``VERSIONS``, the packages whose versions its row reports, ``PASSES``, what it can compute, and
+``variants(problem, which)``, which names every setting worth trying and how to build it. The harness times the fastest.
 A peer's imports stand in its own file: one that is not installed costs a row that says so and nothing else.
 """
 
@@ -11,11 +11,12 @@ import importlib
 from collections.abc import Callable
 from typing import Protocol
 
-from ..cases import Problem, Step
+from ..cases import Pass, Problem, Step
 
 # id (in rows and for --peer) -> module
 PEERS = {
     "torch_func": "bench.peers.torch_func",
+    "torch_compile": "bench.peers.torch_compile",
     "autograd": "bench.peers.autograd",
     "jax": "bench.peers.jax_vmap",
     "higher": "bench.peers.higher_loop",
@@ -27,8 +28,9 @@ class Peer(Protocol):
     """What a peer's module holds."""
 
     VERSIONS: tuple[str, ...]
+    PASSES: tuple[Pass, ...]
 
-    def variants(self, problem: Problem) -> dict[str, Callable[[], Step]]: ...
+    def variants(self, problem: Problem, which: Pass) -> dict[str, Callable[[], Step]]: ...
 
 
 def load(name: str) -> Peer:

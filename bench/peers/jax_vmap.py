@@ -17,16 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..cases import Problem, Step
+from ..cases import PASSES, Pass, Problem, Step
+
+__all__ = ["PASSES", "VERSIONS", "variants"]
 
 VERSIONS = ("jax", "jaxlib")
 Network = list[tuple[Any, Any]]
 
 
-def variants(problem: Problem) -> dict[str, Callable[[], Step]]:
+def variants(problem: Problem, which: Pass) -> dict[str, Callable[[], Step]]:
     k = problem.case.inner_steps
     return {
-        f"{kind}-unroll{unroll}": lambda kind=kind, unroll=unroll: _build(problem, kind, unroll)
+        f"{kind}-unroll{unroll}": lambda kind=kind, unroll=unroll: _build(problem, which, kind, unroll)
         for kind in ("vmap", "map")
         for unroll in (1, k)
     }
@@ -55,7 +57,7 @@ def _network(module: nn.Sequential) -> tuple[Network, Callable[[Network, Any], A
     return parameters, forward
 
 
-def _build(problem: Problem, kind: str, unroll: int) -> Step:
+def _build(problem: Problem, which: Pass, kind: str, unroll: int) -> Step:
     rate = problem.case.rate
     g0, generator = _network(problem.generator)
     d0, discriminator = _network(problem.discriminator)
@@ -76,32 +78,46 @@ def _build(problem: Problem, kind: str, unroll: int) -> Step:
         descend = lambda p, s: p - rate * s  # noqa: E731
         return (jax.tree.map(descend, g, step_g), jax.tree.map(descend, d, step_d)), None
 
-    def meta_gradient(g: Network, d: Network, task: tuple[Any, Any, Any, Any]) -> tuple[Network, Network]:
+    def of_task(g: Network, d: Network, task: tuple[Any, Any, Any, Any]) -> tuple[Network, Network]:
         real, noise, query, query_noise = task
 
+        def adapted(g: Network, d: Network) -> tuple[Network, Network]:
+            players: tuple[Network, Network] = jax.lax.scan(inner, (g, d), (real, noise), unroll=unroll)[0]
+            return players
+
         def losses(g: Network, d: Network) -> tuple[Any, Any]:
-            (g, d), _ = jax.lax.scan(inner, (g, d), (real, noise), unroll=unroll)
+            g, d = adapted(g, d)
             return loss_g(g, d, query_noise), loss_d(d, g, query, query_noise)
 
+        if which == "adapt":
+            return adapted(g, d)
+        if which == "first":
+            g, d = adapted(g, d)
+            return jax.grad(loss_g)(g, d, query_noise), jax.grad(loss_d)(d, g, query, query_noise)
         _, pull = jax.vjp(losses, g, d)
         return pull((1.0, 0.0))[0], pull((0.0, 1.0))[1]
 
     def all_tasks(g: Network, d: Network, tasks: tuple[Any, Any, Any, Any]) -> tuple[Network, Network]:
         if kind == "vmap":
-            each = jax.vmap(lambda task: meta_gradient(g, d, task))(tasks)
+            each = jax.vmap(lambda task: of_task(g, d, task))(tasks)
         else:
-            each = jax.lax.map(lambda task: meta_gradient(g, d, task), tasks)
-        return jax.tree.map(lambda x: x.mean(0), each)
+            each = jax.lax.map(lambda task: of_task(g, d, task), tasks)
+        return each if which == "adapt" else jax.tree.map(lambda x: x.mean(0), each)
 
     compiled = jax.jit(all_tasks)
     tasks = tuple(
         jnp.asarray(x.numpy()) for x in (problem.real, problem.noise, problem.query, problem.query_noise)
     )
 
-    def step() -> Tensor:
-        g, d = jax.block_until_ready(compiled(g0, d0, tasks))
-        # Views turned to torch's layout; no part of a training loop, but microseconds beside the step.
-        parts = [part.ravel() for w, b in (*g, *d) for part in (np.asarray(w).T, np.asarray(b))]
-        return torch.from_numpy(np.concatenate(parts))
+    def read(result: tuple[Network, Network]) -> Tensor:
+        """Turned to torch's layout: weights are [..., in, out] here."""
+        leading = (problem.case.tasks,) if which == "adapt" else ()
+        parts = [
+            np.asarray(part).reshape(*leading, -1)
+            for player in result
+            for w, b in player
+            for part in (np.asarray(w).swapaxes(-1, -2), b)
+        ]
+        return torch.from_numpy(np.concatenate(parts, axis=-1))
 
-    return step
+    return Step(run=lambda: jax.block_until_ready(compiled(g0, d0, tasks)), read=read)
