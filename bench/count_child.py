@@ -72,7 +72,8 @@ class MetaStep:
             (ctypes.c_int64 * tasks)(*values) for values in (range(tasks), [0] * tasks, [])
         )
         rate = (ctypes.c_double * (tasks * K * 2))(*[spec["rate"]] * (tasks * K * 2))
-        self.buffers += [numbers, count, done, rate]
+        weight = (ctypes.c_double * tasks)(*[1 / tasks] * tasks)
+        self.buffers += [numbers, count, done, rate, weight]
         phi, cotangents = self.empty(tasks * P), self.empty(2 * tasks * P)
         every = {
             "tasks": tasks,
@@ -120,8 +121,11 @@ class MetaStep:
             **inner,
             **halves,
             "v": cotangents,
-            "v0": self.empty(2 * tasks * P),
-            "workspace": self.empty(engine.pull_workspace(halves["support"], halves["keep"], False, K, 1)),
+            "weight": ctypes.addressof(weight),
+            "v0": self.empty(2 * P),
+            "workspace": self.empty(
+                engine.pull_workspace(*halves.values(), scaled=False, steps=K, threads=1)
+            ),
         }
 
     def run(self) -> None:

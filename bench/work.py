@@ -34,7 +34,8 @@ def count(program: Any, case: Case, which: Pass, what: Literal["flops", "bytes"]
         for k in range(last, -1, -1):  # as `ours` asks: both halves of v_K, of v_0 each player's own
             keep = ["G", "D"] if k == 0 else ["GD", "GD"]
             procedures.append(program.pull(support=["GD", "GD"], keep=keep))
-    return case.tasks * sum(getattr(procedure, what) for procedure in procedures)
+    repeated = sum(procedure.repeated_flops for procedure in procedures) if what == "flops" else 0
+    return case.tasks * (sum(getattr(procedure, what) for procedure in procedures) - repeated)
 
 
 def gflop(case: Case, which: Pass) -> float:

@@ -33,7 +33,8 @@ class Builder {
   Ref kept(Ref value);
   // The same for the output of a product over `depth` features, if reading it back is cheaper than making it again.
   Ref kept_product(Ref value, int depth) { return depth > kCheapDepth ? kept(value) : value; }
-  bool primal = false;  // emit() is inside the primal computation: what it has kept already is not made again
+  bool repeats = false;  // primal instructions have been executed before, by the step
+  bool primal = false;   // emit() is inside the primal computation: what it has kept already is not made again
 
   // One tensor of a parameter-shaped value.
   Ref tensor(Ref parameters, int tensor) const;

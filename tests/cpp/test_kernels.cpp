@@ -9,6 +9,7 @@
 #include "buffer.h"
 #include "check.h"
 #include "cpu/kernels.h"
+#include "every_isa.h"
 #include "formula_values.h"
 
 using namespace pymgan;
@@ -82,7 +83,6 @@ class Tests {
     for (int64_t n : {1, 3, 16, 48, 1000, 1008, 4099}) updates(n);
     reductions();
     layouts();
-    noise();
     extremes();
   }
 
@@ -244,7 +244,7 @@ class Tests {
       for (T s : sums.spoilt) check::near(s, 0, 0, what("outer") + " spoilt");
       theta[rows * padded(columns) - 1] = std::numeric_limits<T>::infinity();
       k_.outer(p);
-      check::expect(std::isnan(sums.spoilt[kLanes - 1]), what("outer") + " does not see an infinite parameter");
+      check::that(std::isnan(sums.spoilt[kLanes - 1]), what("outer") + " does not see an infinite parameter");
       theta[rows * padded(columns) - 1] = 0;
       k_.outer(p);
     }
@@ -470,50 +470,6 @@ class Tests {
       }
   }
 
-  // An independent Philox: the published known answers hold for it (test_philox).
-  void noise() {
-    for (auto [rows, columns] : {std::pair{1, 1}, {3, 5}, {8, 32}, {20, 33}, {64, 2}, {7, 100}}) {
-      const NoiseKey key{0x123456789abcdefull, (uint64_t{3} << 32) + 77, (uint64_t{1} << 33) + 5, 2};
-      const int64_t ld = padded(columns);
-      Buffer<T> out(rows * ld);
-      k_.noise(key, rows, columns, ld, out.get());
-      for (int m = 0; m < rows; ++m)
-        for (int n = 0; n < ld; ++n) {
-          const double wanted = n < columns ? normal(key, m * columns + n) : 0;
-          check::near(out[m * ld + n], wanted, 4 * kEps<T> * (1 + std::abs(wanted)), what("noise"));
-        }
-    }
-    Buffer<T> many(20000 * kLanes);
-    k_.noise({11, 0, 0, 0}, 20000, kLanes, kLanes, many.get());
-    double mean = 0, square = 0, fourth = 0;
-    for (int64_t i = 0; i < many.size(); ++i)
-      mean += many[i], square += std::pow(many[i], 2), fourth += std::pow(many[i], 4);
-    const double n = many.size();
-    check::near(mean / n, 0, 5 / std::sqrt(n), what("noise mean"));
-    check::near(square / n, 1, 5 * std::sqrt(2 / n), what("noise variance"));
-    check::near(fourth / n, 3, 5 * std::sqrt(96 / n), what("noise kurtosis"));
-  }
-
- public:
-  static std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, uint32_t k0, uint32_t k1) {
-    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
-      const uint64_t p0 = uint64_t{0xD2511F53} * c[0], p1 = uint64_t{0xCD9E8D57} * c[2];
-      c = {uint32_t(p1 >> 32) ^ c[1] ^ k0, uint32_t(p1), uint32_t(p0 >> 32) ^ c[3] ^ k1, uint32_t(p0)};
-    }
-    return c;
-  }
-
- private:
-  static double normal(const NoiseKey& key, int i) {
-    const auto w =
-        philox({uint32_t(i / 4), uint32_t(key.step), uint32_t(key.step >> 32) ^ (key.stream << 16), uint32_t(key.task)},
-               uint32_t(key.seed), uint32_t(key.seed >> 32) + uint32_t(key.task >> 32));
-    const int pair = i % 4 / 2 * 2;
-    auto u = [](uint32_t x) { return ((x >> 9) + 0.5) * std::pow(2.0, -23); };
-    const double r = std::sqrt(-2 * std::log(u(w[pair]))), a = 2 * std::acos(-1.0) * u(w[pair + 1]);
-    return i % 2 ? r * std::sin(a) : r * std::cos(a);
-  }
-
   // Elementary functions over their whole range through the activations: relative error, infinities, NaN.
   void extremes() {
     const int columns = 4096;
@@ -543,7 +499,7 @@ class Tests {
     for (double r : reach) {
       src.fill([&](int64_t) { return uniform(-r, r); });
       apply(Activation::tanh, 0, 0);
-      ulps("tanh", 6, [](double x) { return std::tanh(x); });
+      ulps("tanh", 3, [](double x) { return std::tanh(x); });
       apply(Activation::sigmoid, 0, 0);
       ulps("sigmoid", 6, [](double x) { return 1 / (1 + std::exp(-x)); });
       apply(Activation::elu, 1, 0);
@@ -578,39 +534,12 @@ class Tests {
   std::string name_;
 };
 
-void test_philox() {  // Random123's known answers
-  using Words = std::array<uint32_t, 4>;
-  check::that(Tests<float>::philox({0, 0, 0, 0}, 0, 0) == Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
-              "philox of zeros");
-  const uint32_t f = 0xffffffff;
-  check::that(Tests<float>::philox({f, f, f, f}, f, f) == Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
-              "philox of ones");
-}
-
 }  // namespace
 
 int main() {
-  test_philox();
-  int count;
-  const Isa* sets = isas(&count);
-  for (int i = 0; i < count; ++i) {
-    if (!sets[i].supported()) {
-      std::printf("%s: not executable here, skipped\n", sets[i].name);
-      check::that(
-          [&] {
-            try {
-              chosen_isa(sets[i].name);
-            } catch (const std::invalid_argument&) {
-              return true;
-            }
-            return false;
-          }(),
-          "a set that is not executable must be refused");
-      continue;
-    }
-    Tests<float>(sets[i].f32()).run();
-    Tests<double>(sets[i].f64()).run();
-    std::printf("%s: done\n", sets[i].name);
-  }
+  for_every_isa([](const Isa& set) {
+    Tests<float>(set.f32()).run();
+    Tests<double>(set.f64()).run();
+  });
   return check::report();
 }
