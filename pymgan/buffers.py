@@ -24,7 +24,7 @@ class BufferPool:
         keep: how many free buffers are kept at most; the one that lay unused for the longest goes first.
     """
 
-    def __init__(self, dtype: torch.dtype, keep: int = 8) -> None:
+    def __init__(self, dtype: torch.dtype, keep: int = 32) -> None:
         self._dtype, self._keep = dtype, keep
         self._free: list[Tensor] = []  # bytes; the last one given comes last
         self._lock = threading.Lock()
