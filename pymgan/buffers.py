@@ -26,18 +26,25 @@ class BufferPool:
 
     def __init__(self, dtype: torch.dtype, keep: int = 32) -> None:
         self._dtype, self._keep = dtype, keep
-        self._free: list[Tensor] = []  # bytes; the last one given comes last
+        self._free: list[Tensor] = []  # the last one given comes last
         self._lock = threading.Lock()
 
     def take(self, elements: int) -> Tensor:
-        """A one-dimensional buffer of `elements`, 64-byte aligned, until it is given back."""
-        return self._take(elements * self._dtype.itemsize).view(self._dtype)[:elements]
+        """A one-dimensional buffer of at least `elements`, 64-byte aligned, until it is given back.
+
+        It has no more than twice as many where it is large: a large one is not spent on a small use.
+        """
+        most = max(2 * elements, LARGE // self._dtype.itemsize)
+        with self._lock:
+            fitting = [i for i, free in enumerate(self._free) if elements <= len(free) <= most]
+            if fitting:
+                return self._free.pop(min(fitting, key=lambda i: len(self._free[i])))
+        return _allocate(max(elements, 1), self._dtype)
 
     def give(self, buffer: Tensor) -> None:
         """Takes back what `take` handed out; the caller must not touch it again."""
-        whole = torch.empty(0, dtype=torch.uint8).set_(buffer.untyped_storage())
         with self._lock:
-            self._free.append(whole)
+            self._free.append(buffer)
             del self._free[: -self._keep]
 
     def result(self, *shape: int) -> Tensor:
@@ -46,23 +53,16 @@ class BufferPool:
         if elements * self._dtype.itemsize < LARGE:
             return torch.empty(*shape, dtype=self._dtype)
         buffer = self.take(elements)
-        lease: np.ndarray = buffer.numpy()[:]  # the tensor made of it holds it, and nothing else does
+        lease: np.ndarray = buffer.numpy()[:elements]  # the tensor made of it holds it, and nothing else does
         weakref.finalize(lease, self.give, buffer).atexit = False
         return torch.from_numpy(lease).view(shape)
 
-    def _take(self, size: int) -> Tensor:
-        """At least `size` bytes, and no more than twice as many: a large buffer is not spent on a small use."""
-        with self._lock:
-            fitting = [i for i, free in enumerate(self._free) if size <= len(free) <= max(2 * size, LARGE)]
-            if fitting:
-                return self._free.pop(min(fitting, key=lambda i: len(self._free[i])))
-        return _allocate(max(size, 64))
 
-
-def _allocate(size: int) -> Tensor:
+def _allocate(elements: int, dtype: torch.dtype) -> Tensor:
+    size = elements * dtype.itemsize
     if size < LARGE:
-        return torch.empty(size, dtype=torch.uint8)
+        return torch.empty(elements, dtype=dtype)
     pages = mmap.mmap(-1, size)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)  # 2 MiB at a time: fewer faults, fewer entries of the TLB
-    return torch.frombuffer(pages, dtype=torch.uint8)
+    return torch.frombuffer(pages, dtype=dtype)
