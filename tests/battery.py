@@ -126,6 +126,14 @@ def measure(engine: Engine, case: Case, inputs: Inputs) -> Quantities:
     if engine.momentum:
         assert plain.state_v0 is not None
         halves("state_v0.alone", plain.state_v0)
+    # Without derivatives of the rates, plain SGD pulls back another way.
+    direct = engine.pullback(
+        adapted.saved, _poisoned(x.cotangents, x.support, split), keep=x.keep, support=x.support
+    )
+    for c, half in enumerate(x.keep):
+        kept = {"G": slice(0, split), "D": slice(split, None), "GD": slice(None)}[half]
+        found[f"v0.direct#{c}"] = direct.v0[c][..., kept]
+        assert direct.v0[c].count_nonzero() == direct.v0[c][..., kept].count_nonzero()
     assert plain.d_rate is None
     assert plain.d_scale is None
 

@@ -118,7 +118,7 @@ def test_a_run_fills_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.bytes_min is not None
     assert engine.bytes_min > 0
     assert (peer.ratio_to_best_peer, peer.arena_mb, peer.bytes_min) == (None, None, None)
-    assert peer.note == "shared"
+    assert peer.note.split("; others used")[0] == "shared"  # a busy machine is said behind it
     text = row.table([engine, peer])
     assert len({len(line) for line in text.splitlines()}) == 1
 
@@ -142,11 +142,11 @@ def test_a_setting_that_fails_costs_itself_alone(
 ) -> None:
     peer("mixed", MIXED.format(pid=str(tmp_path / "pid")))  # type: ignore[operator]
     started = time.perf_counter()
-    (mixed,) = rows_of(monkeypatch, engines=[], names=["mixed"], first_limit=4)
+    (mixed,) = rows_of(monkeypatch, engines=[], names=["mixed"], first_limit=15)
     assert time.perf_counter() - started < 60
     assert mixed.median_ms is not None
     assert mixed.note.startswith("right; ")  # the faster of the two that work
-    assert "forever: first call not done after 4 s (--first-limit)" in mixed.note
+    assert "forever: first call not done after 15 s (--first-limit)" in mixed.note
     assert "broken: ValueError: this library is broken" in mixed.note
     assert "dead: its process ended with 7" in mixed.note
     pid = int((tmp_path / "pid").read_text())

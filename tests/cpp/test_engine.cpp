@@ -181,6 +181,7 @@ struct Trial {
   struct Result {
     Buffer<T> phi, moment, v0, v_moment0;
     std::vector<double> d_rate;
+    Buffer<T> sums;  // of v0 over tasks, weighted
   };
 
   Result run(const std::string& storage_text, int threads) {
@@ -215,9 +216,31 @@ struct Trial {
     p.d_rate = d_rate.data(), p.d_scale = d_scale.data(), p.workspace = pull_workspace.data();
     cpu::pullback(kernels, program, storage, p);
     expect(v0.finite() && d_scale.finite(), "the pull-back left something not finite");
-    for (const auto* b : {&phi, &moment, &trace, &saved, &workspace, &v0, &v_moment0, &d_scale, &pull_workspace})
+
+    // Without rates, summed over tasks: the directions are then v itself.
+    Buffer<T> sums(2 * parameters), sum_moments(2 * parameters);
+    Buffer<T> sum_workspace(
+        cpu::pull_workspace(program, storage, halves, false, false, static_cast<int>(steps), threads));
+    std::vector<double> weight(tasks);
+    for (int64_t t = 0; t < tasks; ++t) weight[t] = 1.0 - 0.5 * double(t);
+    p.rates = false, p.d_rate = nullptr, p.d_scale = nullptr;
+    p.weight = weight.data(), p.v0 = sums.data(), p.workspace = sum_workspace.data();
+    p.v_moment0 = program.has_moment() ? sum_moments.data() : nullptr;
+    cpu::pullback(kernels, program, storage, p);
+    const double eps = sizeof(T) == 4 ? 1e-4 : 1e-11;
+    double off = 0, size = 0;
+    for (int64_t c = 0; c < 2; ++c)
+      for (int64_t i = 0; i < parameters; ++i) {
+        double expected = 0;
+        for (int64_t t = 0; t < tasks; ++t) expected += weight[t] * v0[(c * tasks + t) * parameters + i];
+        off += std::pow(sums[c * parameters + i] - expected, 2), size += expected * expected;
+      }
+    expect(std::sqrt(off) <= eps * (1 + std::sqrt(size)),
+           "sums over tasks are off by " + std::to_string(std::sqrt(off)));
+    for (const auto* b : {&phi, &moment, &trace, &saved, &workspace, &v0, &v_moment0, &d_scale, &pull_workspace, &sums,
+                          &sum_moments, &sum_workspace})
       expect(b->guarded(), "a sentinel was overwritten");
-    return {std::move(phi), std::move(moment), std::move(v0), std::move(v_moment0), std::move(d_rate)};
+    return {std::move(phi), std::move(moment), std::move(v0), std::move(v_moment0), std::move(d_rate), std::move(sums)};
   }
 };
 
@@ -242,7 +265,8 @@ void same_bits(const cpu::Kernels<T>& kernels, const Plan& plan, Game game) {
   game.keep_all = true;
   Trial<T> all(kernels, plan, game, 3, 5);
   auto one = all.run("all", 1), two = all.run("all", 2);
-  expect(one.phi.same(two.phi) && one.v0.same(two.v0) && one.d_rate == two.d_rate, "threads change the bits");
+  expect(one.phi.same(two.phi) && one.v0.same(two.v0) && one.d_rate == two.d_rate && one.sums.same(two.sums),
+         "threads change the bits");
   game.keep_all = false;
   Trial<T> again(kernels, plan, game, 3, 5);
   again.numbers = all.numbers, again.rate = all.rate, again.active = all.active;
