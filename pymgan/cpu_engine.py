@@ -12,6 +12,15 @@ from torch import Tensor
 
 import pymgan._core as _core
 from pymgan.buffers import BufferPool
+from pymgan.checks import (
+    check_adapt,
+    check_distance,
+    check_generate,
+    check_gradients,
+    check_noise,
+    check_pullback,
+    check_saved,
+)
 from pymgan.contract import (
     TRACE,
     Adapted,
@@ -23,12 +32,6 @@ from pymgan.contract import (
     Schedule,
     State,
     Trace,
-    check_adapt,
-    check_distance,
-    check_generate,
-    check_gradients,
-    check_noise,
-    check_pullback,
 )
 from pymgan.gan import GAN
 from pymgan.plan import Plan, compile_plan
@@ -183,14 +186,10 @@ class CpuEngine:
         weight: Tensor | None = None,
     ) -> Pulled:
         """Pulls cotangents of phi_K back to phi_0, exactly; see :meth:`pymgan.contract.Engine.pullback`."""
-        if not isinstance(saved, CpuSaved):
-            got = type(saved).__name__
-            raise TypeError(
-                f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}"
-            )
+        kept = check_saved(saved, CpuSaved)
         v, v_state, keeps, supports, bare = check_pullback(
             self,
-            saved.tasks,
+            kept.tasks,
             cotangents,
             state_cotangents=state_cotangents,
             keep=keep,
@@ -201,24 +200,24 @@ class CpuEngine:
         shape = tuple(v.shape) if weight is None else (count, self.parameters)
         v0 = self._empty(*shape)
         state_v0 = self._empty(*shape) if self.momentum > 0 else None
-        d_rate = torch.zeros(count, saved.tasks, saved.steps, 2, dtype=torch.float64) if rates else None
+        d_rate = torch.zeros(count, kept.tasks, kept.steps, 2, dtype=torch.float64) if rates else None
         d_scale = self._empty(*shape) if rates else None
         weight = None if weight is None else weight.detach().to(torch.float64).contiguous()
-        valid = saved.valid.clone()
-        threads = min(self.threads, saved.tasks)
+        valid = kept.valid.clone()
+        threads = min(self.threads, kept.tasks)
         workspace = self._pool.take(
-            self._core.pull_workspace(supports, keeps, rates, bool(saved.call["scale"]), saved.steps, threads)
+            self._core.pull_workspace(supports, keeps, rates, bool(kept.call["scale"]), kept.steps, threads)
         )
         self._core.pullback(
             {
-                **saved.call,
+                **kept.call,
                 "threads": threads,
                 "support": supports,
                 "keep": keeps,
                 "rates": rates,
                 "weight": _address(weight),
                 "valid": valid.data_ptr(),
-                "saved": saved.buffer.data_ptr(),
+                "saved": kept.buffer.data_ptr(),
                 "v": v.data_ptr(),
                 "v_moment": _address(v_state),
                 "v0": v0.data_ptr(),

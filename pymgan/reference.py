@@ -19,6 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vjp, vmap
 
+from pymgan.checks import (
+    check_adapt,
+    check_distance,
+    check_generate,
+    check_gradients,
+    check_noise,
+    check_pullback,
+    check_saved,
+)
 from pymgan.contract import (
     Adapted,
     Data,
@@ -29,12 +38,6 @@ from pymgan.contract import (
     Schedule,
     State,
     Trace,
-    check_adapt,
-    check_distance,
-    check_generate,
-    check_gradients,
-    check_noise,
-    check_pullback,
 )
 from pymgan.gan import GAN
 from pymgan.noise import normals
@@ -316,14 +319,10 @@ class ReferenceEngine:
         weight: Tensor | None = None,
     ) -> Pulled:
         """Pulls cotangents of phi_K back to phi_0; see :meth:`pymgan.contract.Engine.pullback`."""
-        if not isinstance(saved, _ReferenceSaved):
-            got = type(saved).__name__
-            raise TypeError(
-                f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}"
-            )
+        kept = check_saved(saved, _ReferenceSaved)
         v, v_state, keeps, supports, bare = check_pullback(
             self,
-            saved.tasks,
+            kept.tasks,
             cotangents,
             state_cotangents=state_cotangents,
             keep=keep,
@@ -333,16 +332,16 @@ class ReferenceEngine:
         if v_state is None:
             v_state = torch.zeros_like(v) if self.momentum else v[..., :0]
         pulled = [
-            saved.pull((self._half(one, half), self._half(one_state, half)))
+            kept.pull((self._half(one, half), self._half(one_state, half)))
             for one, one_state, half in zip(v, v_state, supports, strict=True)
         ]
         zero = torch.zeros((), dtype=self.dtype, device=self.device)
         v0, state_v0, d_rate, d_scale = (
-            torch.stack([torch.where(saved.valid.view(-1, *[1] * (x.ndim - 1)), x, zero) for x in column])
+            torch.stack([torch.where(kept.valid.view(-1, *[1] * (x.ndim - 1)), x, zero) for x in column])
             for column in zip(*pulled, strict=True)
         )
         v0 = torch.stack([self._half(one, half) for one, half in zip(v0, keeps, strict=True)])
-        valid: Tensor = saved.valid
+        valid: Tensor = kept.valid
         moments: Tensor | None = state_v0 if self.momentum else None
         rate: Tensor | None = d_rate if rates else None
         scale: Tensor | None = d_scale if rates else None

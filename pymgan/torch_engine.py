@@ -11,6 +11,15 @@ import torch
 from torch import Tensor
 
 import pymgan._core as _core
+from pymgan.checks import (
+    check_adapt,
+    check_distance,
+    check_generate,
+    check_gradients,
+    check_noise,
+    check_pullback,
+    check_saved,
+)
 from pymgan.contract import (
     TRACE,
     Adapted,
@@ -22,12 +31,6 @@ from pymgan.contract import (
     Schedule,
     State,
     Trace,
-    check_adapt,
-    check_distance,
-    check_generate,
-    check_gradients,
-    check_noise,
-    check_pullback,
 )
 from pymgan.gan import GAN
 from pymgan.noise import normals
@@ -197,14 +200,10 @@ class TorchEngine:
         weight: Tensor | None = None,
     ) -> Pulled:
         """Pulls cotangents of phi_K back to phi_0, exactly; see :meth:`pymgan.contract.Engine.pullback`."""
-        if not isinstance(saved, TorchSaved):
-            got = type(saved).__name__
-            raise TypeError(
-                f"[pullback] saved: expected what this engine's adapt(keep=True) returned, got {got}"
-            )
+        kept = check_saved(saved, TorchSaved)
         v, v_state, keeps, supports, bare = check_pullback(
             self,
-            saved.tasks,
+            kept.tasks,
             cotangents,
             state_cotangents=state_cotangents,
             keep=keep,
@@ -218,43 +217,43 @@ class TorchEngine:
         for c, half in enumerate(supports):
             for each in (v, v_moment):
                 self._clear(each, c, half)
-        d_rate, d_scale = self._zeros(len(v), saved.tasks, saved.steps, 2), torch.zeros_like(v)
-        slots = dict(saved.slots)
+        d_rate, d_scale = self._zeros(len(v), kept.tasks, kept.steps, 2), torch.zeros_like(v)
+        slots = dict(kept.slots)
         everything = ["GD"] * len(v)
-        for kind, k, source, target in saved.storage.pullback:
+        for kind, k, source, target in kept.storage.pullback:
             phi, moment = slots[source]
             if kind == "step":
                 moment = moment.clone()
-                frame = self._step_frame(phi, moment, saved.batches, saved.rate, saved.active, saved.scale, k)
+                frame = self._step_frame(phi, moment, kept.batches, kept.rate, kept.active, kept.scale, k)
                 frame.trace, frame.valid = (
-                    self._zeros(saved.tasks, len(TRACE)),
-                    torch.ones(saved.tasks, dtype=torch.bool),
+                    self._zeros(kept.tasks, len(TRACE)),
+                    torch.ones(kept.tasks, dtype=torch.bool),
                 )
                 Interpreter(self.program, self.program.step, frame).run()
                 slots[target] = (frame.phi_next, moment)
                 continue
-            frame = self._step_frame(phi, moment, saved.batches, saved.rate, saved.active, saved.scale, k)
+            frame = self._step_frame(phi, moment, kept.batches, kept.rate, kept.active, kept.scale, k)
             if self.storage == "all":
-                frame.residual = saved.residuals[k]
-                frame.phi_next = slots[saved.storage.slot_of_step[k + 1]][0]
+                frame.residual = kept.residuals[k]
+                frame.phi_next = slots[kept.storage.slot_of_step[k + 1]][0]
             frame.cotangent, frame.d_scale, frame.d_rate = v, d_scale, d_rate[:, :, k]
             if v_moment is not None:
                 frame.v_moment = v_moment
-            last, first = k == saved.steps - 1, k == 0
+            last, first = k == kept.steps - 1, k == 0
             procedure = self.program.pull(
                 supports if last else everything,
                 keeps if first else everything,
                 rates,
-                saved.scale is not None,
+                kept.scale is not None,
             )
             Interpreter(self.program, procedure, frame).run()
         for c, half in enumerate(keeps):
             self._clear(v, c, half)
 
         def of_valid(r: Tensor) -> Tensor:
-            return r.where(saved.valid.view(1, -1, *[1] * (r.ndim - 2)), 0.0)
+            return r.where(kept.valid.view(1, -1, *[1] * (r.ndim - 2)), 0.0)
 
-        valid, v0 = saved.valid, of_valid(v)
+        valid, v0 = kept.valid, of_valid(v)
         state_v0 = None if v_moment is None else of_valid(v_moment)
         rate, scale = (of_valid(d_rate), of_valid(d_scale)) if rates else (None, None)
         if weight is not None:

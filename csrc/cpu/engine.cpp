@@ -1,9 +1,9 @@
 #include "engine.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
+#include "finite.h"
 #include "interpreter.h"
 #include "packing.h"
 #include "task_sum.h"
@@ -55,17 +55,6 @@ template <class T>
 void clear_other_half(const Layout& layout, uint8_t support, T* packed) {
   for (Player p : kPlayers)
     if (!(support & bit(p))) std::fill_n(packed + layout.start[index(p)], layout.size[index(p)], T{0});
-}
-
-template <class T>
-bool finite(const Kernels<T>& kernels, const T* values, int64_t n) {
-  double norm2 = 0;
-  Update<T> u;
-  u.n = n;
-  u.gradient = values;
-  u.norm2 = &norm2;
-  kernels.update(u);
-  return std::isfinite(norm2);
 }
 
 // The procedures of each step: the first that is pulled knows which halves are zero, the last which are wanted.

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "finite.h"
+
 namespace pymgan::cpu {
 namespace {
 
@@ -184,18 +186,7 @@ class Interpreter {
     kernels.update(u);
     GradientSums<T>& sums = sums_[index(player)];
     sums.squares[0] += norm2;
-    if (!finite(out, n)) sums.spoilt[0] = std::numeric_limits<T>::quiet_NaN();
-  }
-
-  bool finite(const T* values, int64_t n) const { return std::isfinite(squares(values, n)); }
-  double squares(const T* values, int64_t n) const {
-    double norm2 = 0;
-    Update<T> u;
-    u.n = n;
-    u.gradient = values;
-    u.norm2 = &norm2;
-    kernels.update(u);
-    return norm2;
+    if (!finite(kernels, out, n)) sums.spoilt[0] = std::numeric_limits<T>::quiet_NaN();
   }
 
   T rate(Player p) const { return static_cast<T>(frame.rate[index(p)]); }
@@ -236,7 +227,7 @@ class Interpreter {
     double norm2 = 0;
     bool finite = true;
     if (i.a0) {
-      norm2 = squares(at(i.a0), player_size(i.player));
+      norm2 = squares(kernels, at(i.a0), player_size(i.player));
     } else {
       const GradientSums<T>& sums = sums_[index(i.player)];
       for (int l = 0; l < kLanes; ++l) norm2 += sums.squares[l], finite &= sums.spoilt[l] == 0;
@@ -251,7 +242,7 @@ class Interpreter {
     const int64_t n = player_size(i.player);
     if (!active(i.player)) {
       if (out && out != theta) std::copy_n(theta, n, out);
-      if (!i.a0) frame.valid &= finite(theta, n);
+      if (!i.a0) frame.valid &= finite(kernels, theta, n);
       return;
     }
     if (!i.a0) return;

@@ -244,12 +244,6 @@ struct Trial {
   }
 };
 
-double distance(const Buffer<double>& a, const Buffer<double>& b) {
-  double difference = 0, size = 0;
-  for (int64_t i = 0; i < a.size(); ++i) difference += (a[i] - b[i]) * (a[i] - b[i]), size += a[i] * a[i];
-  return std::sqrt(difference / (size + 1e-300));
-}
-
 Game random_game(bool alternating, double momentum) {
   Game game;
   game.loss = static_cast<Loss>(draw(0, 1) == 0 ? 0 : 2);  // the smooth ones
