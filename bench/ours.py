@@ -47,23 +47,17 @@ def build(
     )
     phi = problem.phi.to(dtype)
     data = pymgan.Data(real=problem.real.to(dtype), noise=problem.noise.to(dtype))
-    query = pymgan.Data(real=problem.query.to(dtype), noise=problem.query_noise.to(dtype))
     schedule = pymgan.Schedule(rate=torch.tensor([case.rate, case.rate], dtype=torch.float64))
     rng = pymgan.Rng(seed=0, tasks=torch.arange(case.tasks))
-    split = made.generator_parameters
-    mean = torch.full((case.tasks,), 1 / case.tasks, dtype=torch.float64)
+    game = pymgan.Objective(
+        query=problem.query.to(dtype), samples=0, losses=(1.0, 1.0), noise=problem.query_noise.to(dtype)
+    )
 
     def meta() -> Tensor:
-        adapted = made.adapt(phi, data, schedule, rng, keep=True)
-        # The game's two cotangents: the full gradients of L_G and of L_D at phi_K.
-        # Of v_0 each player keeps its own half.
-        cotangents = made.gradients(adapted.phi, query, rng, full=True).gradient
-        v0 = made.pullback(adapted.saved, cotangents, keep=("G", "D"), weight=mean).v0
-        return torch.cat([v0[0, :split], v0[1, split:]])
+        return made.meta_gradient(phi, data, schedule, rng, game).gradient
 
     def first() -> Tensor:
-        adapted = made.adapt(phi, data, schedule, rng)
-        return made.gradients(adapted.phi, query, rng).gradient.mean(dim=0)
+        return made.meta_gradient(phi, data, schedule, rng, game, order=1).gradient
 
     def adapt() -> Tensor:
         return made.adapt(phi, data, schedule, rng).phi

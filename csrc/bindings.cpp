@@ -6,10 +6,13 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
+#include <utility>
 
 #include "cpu/engine.h"
 #include "cpu/interpreter.h"
 #include "cpu/kernels.h"
+#include "cpu/noise.h"
 #include "expression.h"
 #include "formulas.h"
 #include "program.h"
@@ -142,6 +145,22 @@ class CpuEngine {
     cpu::pullback(kernels(), program_, schedule_storage(storage_, c.steps), c);
   }
 
+  int64_t meta_workspace(const py::dict& d) {
+    const cpu::MetaCall<T> c = meta_call(d);
+    return cpu::meta_workspace(program_, schedule_storage(storage_, c.steps), c);
+  }
+  void meta_gradient(const py::dict& d) {
+    cpu::MetaCall<T> c = meta_call(d);
+    c.gradient = pointer<T>(d["gradient"].cast<Address>());
+    c.value = pointer<double>(d["value"].cast<Address>());
+    c.trace = pointer<T>(d["trace"].cast<Address>());
+    c.valid = pointer<uint8_t>(d["valid"].cast<Address>());
+    c.d_rate = pointer<double>(get<Address>(d, "d_rate", 0));
+    c.workspace = pointer<T>(d["workspace"].cast<Address>());
+    py::gil_scoped_release release;
+    cpu::meta_gradient(kernels(), program_, schedule_storage(storage_, c.steps), c);
+  }
+
   void gradients(const py::dict& d) {
     cpu::GradientsCall<T> c;
     c.tasks = d["tasks"].cast<int64_t>();
@@ -178,17 +197,34 @@ class CpuEngine {
     const auto* numbers = pointer<const int64_t>(task_numbers);
     const auto* step = pointer<const int64_t>(steps);
     T* rows = pointer<T>(workspace);  // [count][padded(features)]
-    const int64_t ld = cpu::padded(features);
     py::gil_scoped_release release;
-    for (int64_t t = 0; t < tasks; ++t) {
-      kernels().noise({seed, static_cast<uint64_t>(numbers[t]), static_cast<uint64_t>(step[t]), stream}, count,
-                      features, ld, rows);
-      for (int r = 0; r < count; ++r)
-        std::copy_n(rows + r * ld, features, pointer<T>(out) + (t * count + r) * features);
-    }
+    for (int64_t t = 0; t < tasks; ++t)
+      cpu::dense_noise(kernels(), {seed, static_cast<uint64_t>(numbers[t]), static_cast<uint64_t>(step[t]), stream},
+                       count, features, rows, pointer<T>(out) + t * count * features);
   }
 
  private:
+  // Its inputs.
+  static cpu::MetaCall<T> meta_call(const py::dict& d) {
+    cpu::MetaCall<T> c;
+    c.tasks = d["tasks"].cast<int64_t>();
+    c.steps = d["steps"].cast<int>();
+    c.threads = d["threads"].cast<int>();
+    c.batches = batches_of<T>(d);
+    c.schedule = schedule_of<T>(d);
+    c.phi0 = pointer<const T>(d["phi0"].cast<Address>());
+    c.phi0_task = d["phi0_task"].cast<int64_t>();
+    c.objective.samples = d["samples"].cast<int>();
+    std::tie(c.objective.losses[0], c.objective.losses[1]) = d["losses"].cast<std::pair<double, double>>();
+    c.objective.queries = d["queries"].cast<int>();
+    c.objective.query = pointer<const T>(d["query"].cast<Address>());
+    c.objective.noise = pointer<const T>(get<Address>(d, "query_noise", 0));
+    c.objective.stream = d["stream"].cast<uint32_t>();
+    c.second_order = d["second_order"].cast<bool>();
+    c.rates = d["rates"].cast<bool>();
+    return c;
+  }
+
   static Game with_storage(Game game, const Storage& storage) {
     game.keep_all = storage.mode == Storage::Mode::all;
     return game;
@@ -235,8 +271,10 @@ void bind_cpu_engine(py::module_& m, const char* name) {
            py::arg("scaled"), py::arg("steps"), py::arg("threads"))
       .def("gradients_workspace", &E::gradients_workspace, py::arg("full"), py::arg("threads"))
       .def("generate_workspace", &E::generate_workspace, py::arg("batch"), py::arg("vjp"), py::arg("threads"))
+      .def("meta_workspace", &E::meta_workspace)
       .def("adapt", &E::adapt)
       .def("pullback", &E::pullback)
+      .def("meta_gradient", &E::meta_gradient)
       .def("gradients", &E::gradients)
       .def("generate", &E::generate)
       .def("noise", &E::noise);

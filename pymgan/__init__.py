@@ -8,7 +8,7 @@ __path__ = __import__("pkgutil").extend_path(__path__, __name__)
 from . import metrics, tasks
 from ._version import __version__
 from .adapt import adapt
-from .contract import Data, Engine, Rng, Schedule
+from .contract import Data, Engine, Objective, Rng, Schedule
 from .engine import compile
 from .errors import CheckpointError, FolderInUse, Interrupted, SettingsChanged, TrainingFailed
 from .gan import GAN
@@ -28,6 +28,7 @@ __all__ = [
     "Interrupted",
     "Joint",
     "Meta",
+    "Objective",
     "Reptile",
     "Rng",
     "Run",

@@ -5,6 +5,7 @@ Each ``check_*`` raises TypeError for a wrong type or dtype, and ValueError for 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -12,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pymgan.contract import DISTANCES, HALVES, Data, Engine, Rng, Saved, Schedule, State
+from pymgan.contract import DISTANCES, HALVES, Data, Engine, Objective, Rng, Saved, Schedule, State
 
 __all__ = [
     "check_adapt",
     "check_distance",
     "check_generate",
     "check_gradients",
+    "check_meta_gradient",
     "check_noise",
     "check_pullback",
     "check_saved",
@@ -103,6 +105,57 @@ def check_pullback(
     if weight is not None:
         _check("pullback", "weight", weight, (tasks,), (torch.float32, torch.float64), engine.device)
     return v, state, _check_halves("keep", keep, len(v)), _check_halves("support", support, len(v)), bare
+
+
+def check_meta_gradient(
+    engine: Engine,
+    phi: Tensor,
+    data: Data,
+    schedule: Schedule,
+    rng: Rng,
+    objective: Objective,
+    order: int,
+    rates: bool,
+) -> tuple[int, int]:
+    """Checks the arguments of ``meta_gradient``; returns (T, K)."""
+    op = "meta_gradient"
+    tasks, steps = check_adapt(engine, phi, data, schedule, rng, None)
+    if not isinstance(objective, Objective):
+        raise TypeError(f"[{op}] objective: expected an Objective, got {type(objective).__name__}")
+    if order not in (1, 2):
+        raise ValueError(f"[{op}] order: expected 1 or 2, got {order!r}")
+    _check_whole(op, "objective.samples", objective.samples, 0, 2**31)
+    _check_whole(op, "objective.stream", objective.stream, 0, 2**16)
+    weights = objective.losses
+    if len(weights) != 2 or not all(math.isfinite(w) and w >= 0 for w in weights):
+        raise ValueError(f"[{op}] objective.losses: expected two finite numbers from 0, got {weights!r}")
+    if not objective.samples and not objective.plays:
+        raise ValueError(f"[{op}] objective: expected samples or a loss with a weight, got neither")
+    query = objective.query
+    _check_tensor(op, "objective.query", query, (engine.dtype,), engine.device)
+    if (
+        query.ndim != 2 + len(engine.sample)
+        or query.shape[0] != tasks
+        or tuple(query.shape[2:]) != engine.sample
+    ):
+        expected = _text((tasks, "Q", *engine.sample))
+        raise ValueError(f"[{op}] objective.query: expected {expected}, got {_text(query.shape)}")
+    count = int(query.shape[1])
+    if count < 1 or (objective.plays and count % engine.reals):
+        wanted = (
+            f"a multiple of shots = {engine.reals} for losses on the query set" if count else "one or more"
+        )
+        raise ValueError(f"[{op}] queries: expected {wanted}, got {count}")
+    _check_finite(op, "objective.query", query)
+    if objective.noise is not None:
+        shape = (tasks, objective.noise_rows(engine), *engine.latent)
+        _check(op, "objective.noise", objective.noise, shape, (engine.dtype,), engine.device)
+        _check_finite(op, "objective.noise", objective.noise)
+    if rates and (objective.plays or order != 2):
+        raise ValueError(
+            f"[{op}] rates: expected order 2 and no losses, as rates descend the energy distance alone"
+        )
+    return tasks, steps
 
 
 def check_noise(rng: Rng, tasks: int, n: int, step: int, stream: int) -> Tensor:

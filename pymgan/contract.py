@@ -27,6 +27,8 @@ __all__ = [
     "Data",
     "Engine",
     "Gradients",
+    "MetaGradient",
+    "Objective",
     "Pulled",
     "Rng",
     "Saved",
@@ -170,6 +172,61 @@ class Pulled:
     valid: Tensor
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What `Engine.meta_gradient` asks of phi_K on a query set.
+
+    Each player descends the energy distance between G's samples and the query set (if `samples` is not 0), plus its own loss
+    on the query set times that loss's weight.
+
+    Attributes:
+        query: [T, Q, *sample]. Where a loss has a weight, Q is a multiple of ``engine.reals``, and the loss is the mean over
+            such parts.
+        samples: that G makes in the energy distance; 0 leaves it out.
+        losses: the weights of (L_G, L_D).
+        noise: z [T, N, *latent], of which each term takes what it needs from the first row on: `samples`, and ``engine.fakes``
+            for each part; N is the larger. None draws it from the ``Rng`` at step K.
+        stream: of the noise that is drawn.
+    """
+
+    query: Tensor
+    samples: int = 32
+    losses: tuple[float, float] = (0.0, 0.0)
+    noise: Tensor | None = None
+    stream: int = 1
+
+    @property
+    def plays(self) -> bool:
+        """Whether a loss counts."""
+        return any(self.losses)
+
+    def parts(self, engine: Engine) -> int:
+        """Parts of the query set that a loss is the mean of; 0 where none counts."""
+        return self.query.shape[1] // engine.reals if self.plays else 0
+
+    def noise_rows(self, engine: Engine) -> int:
+        """N."""
+        return max(self.samples, self.parts(engine) * engine.fakes)
+
+
+@dataclass
+class MetaGradient:
+    """What `Engine.meta_gradient` returns.
+
+    Attributes:
+        gradient: [P], each player's own descent: the mean over the valid tasks, added in their order.
+        value: float64 [T], the energy distance, or without it the weighted sum of the losses; NaN for a task whose inner loop
+            failed.
+        trace: of the inner loop. `trace.valid` is bool [T]: inner steps, value and gradient are finite.
+        d_rate: [T, K, 2], d value / d rate, with ``rates=True``.
+    """
+
+    gradient: Tensor
+    value: Tensor
+    trace: Trace
+    d_rate: Tensor | None = None
+
+
 @dataclass
 class Gradients:
     """Result of ``Engine.gradients``.
@@ -279,6 +336,27 @@ class Engine(Protocol):
             rates: whether the derivatives with respect to rate and scale are wanted too.
             weight: [T]. Then v0, state_v0 and d_scale are summed over the tasks with these weights, in the order of the tasks.
                 A task that is not valid, or whose v0 is not finite, is left out; `Pulled.valid` says which are in.
+        """
+
+    def meta_gradient(
+        self,
+        phi: Tensor,
+        data: Data,
+        schedule: Schedule,
+        rng: Rng,
+        objective: Objective,
+        *,
+        order: int = 2,
+        rates: bool = False,
+    ) -> MetaGradient:
+        """`adapt` from a state of zero, the objective and `pullback` in one, for a mean over tasks.
+
+        Args:
+            phi: [P] (shared) or [T, P].
+            data, schedule, rng: as in `adapt`.
+            objective: of phi_K.
+            order: 2, or 1: v_0 is taken to be v_K.
+            rates: whether d_rate is wanted too; of the energy distance alone, at order 2.
         """
 
     def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:

@@ -17,6 +17,7 @@ from pymgan.checks import (
     check_distance,
     check_generate,
     check_gradients,
+    check_meta_gradient,
     check_noise,
     check_pullback,
     check_saved,
@@ -26,6 +27,8 @@ from pymgan.contract import (
     Adapted,
     Data,
     Gradients,
+    MetaGradient,
+    Objective,
     Pulled,
     Rng,
     Saved,
@@ -233,6 +236,63 @@ class CpuEngine:
             return Pulled(v0, state_v0, rate, d_scale, valid.bool())
         state_v0, rate, d_scale = (None if r is None else r[0] for r in (state_v0, rate, d_scale))
         return Pulled(v0[0], state_v0, rate, d_scale, valid.bool())
+
+    def meta_gradient(
+        self,
+        phi: Tensor,
+        data: Data,
+        schedule: Schedule,
+        rng: Rng,
+        objective: Objective,
+        *,
+        order: int = 2,
+        rates: bool = False,
+    ) -> MetaGradient:
+        """The meta-gradient of an objective; see :meth:`pymgan.contract.Engine.meta_gradient`."""
+        tasks, steps = check_meta_gradient(self, phi, data, schedule, rng, objective, order, rates)
+        flat, phi_stride = self._parameters(phi, tasks)
+        batches, _alive = self._batches(data, rng, torch.zeros(tasks, dtype=torch.int64), per_step=True)
+        inner, _inner_alive = self._schedule(schedule, tasks, steps)
+        query = objective.query.detach().contiguous()
+        noise = None if objective.noise is None else objective.noise.detach().contiguous()
+        gradient = self._empty(self.parameters)
+        value = torch.empty(tasks, dtype=torch.float64)
+        trace = self._empty(tasks, steps, len(TRACE)).zero_()
+        valid = torch.empty(tasks, dtype=torch.uint8)
+        d_rate = torch.zeros(tasks, steps, 2, dtype=torch.float64) if rates else None
+        call: dict[str, Any] = {
+            "tasks": tasks,
+            "steps": steps,
+            "threads": min(self.threads, tasks),
+            **batches,
+            **inner,
+            "phi0": flat.data_ptr(),
+            "phi0_task": phi_stride,
+            "samples": objective.samples,
+            "losses": objective.losses,
+            "queries": query.shape[1],
+            "query": query.data_ptr(),
+            "query_noise": _address(noise),
+            "stream": objective.stream,
+            "second_order": order == 2,
+            "rates": rates,
+        }
+        workspace = self._pool.take(self._core.meta_workspace(call))
+        self._core.meta_gradient(
+            {
+                **call,
+                "gradient": gradient.data_ptr(),
+                "value": value.data_ptr(),
+                "trace": trace.data_ptr(),
+                "valid": valid.data_ptr(),
+                "d_rate": _address(d_rate),
+                "workspace": workspace.data_ptr(),
+            }
+        )
+        self._pool.give(workspace)
+        columns = {name: trace[..., i] for i, name in enumerate(TRACE)}
+        rate = None if d_rate is None else d_rate.to(self.dtype)
+        return MetaGradient(gradient, value, Trace(valid=valid.bool(), **columns), rate)
 
     def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
         """Both players' losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""

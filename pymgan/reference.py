@@ -32,6 +32,8 @@ from pymgan.contract import (
     Adapted,
     Data,
     Gradients,
+    MetaGradient,
+    Objective,
     Pulled,
     Rng,
     Saved,
@@ -40,6 +42,7 @@ from pymgan.contract import (
     Trace,
 )
 from pymgan.gan import GAN
+from pymgan.meta_gradient import compose
 from pymgan.noise import normals
 from pymgan.task_sum import reduce_tasks
 
@@ -351,6 +354,20 @@ class ReferenceEngine:
             return Pulled(v0, moments, rate, scale, valid)
         moments, rate, scale = (None if r is None else r[0] for r in (moments, rate, scale))
         return Pulled(v0[0], moments, rate, scale, valid)
+
+    def meta_gradient(
+        self,
+        phi: Tensor,
+        data: Data,
+        schedule: Schedule,
+        rng: Rng,
+        objective: Objective,
+        *,
+        order: int = 2,
+        rates: bool = False,
+    ) -> MetaGradient:
+        """The meta-gradient of an objective; see :meth:`pymgan.contract.Engine.meta_gradient`."""
+        return compose(self, phi, data, schedule, rng, objective, order=order, rates=rates)
 
     def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
         """Losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""

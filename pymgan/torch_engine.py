@@ -25,6 +25,8 @@ from pymgan.contract import (
     Adapted,
     Data,
     Gradients,
+    MetaGradient,
+    Objective,
     Pulled,
     Rng,
     Saved,
@@ -33,6 +35,7 @@ from pymgan.contract import (
     Trace,
 )
 from pymgan.gan import GAN
+from pymgan.meta_gradient import compose
 from pymgan.noise import normals
 from pymgan.plan import Plan, compile_plan
 from pymgan.task_sum import reduce_tasks
@@ -264,6 +267,20 @@ class TorchEngine:
         return Pulled(v0[0], state_v0, rate, scale, valid)
 
     @torch.no_grad()
+    def meta_gradient(
+        self,
+        phi: Tensor,
+        data: Data,
+        schedule: Schedule,
+        rng: Rng,
+        objective: Objective,
+        *,
+        order: int = 2,
+        rates: bool = False,
+    ) -> MetaGradient:
+        """The meta-gradient of an objective; see :meth:`pymgan.contract.Engine.meta_gradient`."""
+        return compose(self, phi, data, schedule, rng, objective, order=order, rates=rates)
+
     def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
         """Both players' losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
         tasks = check_gradients(self, phi, data, rng)

@@ -1,10 +1,8 @@
 #include "engine.h"
 
 #include <algorithm>
-#include <utility>
 
-#include "finite.h"
-#include "interpreter.h"
+#include "inner_loop.h"
 #include "packing.h"
 #include "task_sum.h"
 #include "threads.h"
@@ -12,59 +10,24 @@
 namespace pymgan::cpu {
 namespace {
 
-// A snapshot of one step: phi, then the moment if there is one.
-int64_t snapshot(const Program& p) { return p.layout().total * (p.has_moment() ? 2 : 1); }
-
-// Hands out consecutive parts of the caller's workspace.
-template <class T>
-class Carver {
- public:
-  explicit Carver(T* at) : at_(at) {}
-  T* take(int64_t elements) { return elements == 0 ? nullptr : std::exchange(at_, at_ + elements); }
-  T* rest() const { return at_; }
-
- private:
-  T* at_;
-};
-
-template <class T>
-void set_batch(Frame<T>& frame, const Batches<T>& b, int64_t task, int64_t k) {
-  frame.key = {b.seed, static_cast<uint64_t>(b.tasks[task]), static_cast<uint64_t>(b.count[task] + k), 0};
-  frame.noise = b.noise ? b.noise + task * b.noise_task + k * b.noise_step : nullptr;
-  if (b.indices) {
-    frame.real = b.real;
-    frame.rows = b.indices + task * b.index_task + k * b.index_step;
-  } else {
-    frame.real = b.real + task * b.real_task + k * b.real_step;
-    frame.rows = nullptr;
-  }
-}
-
-template <class T>
-void set_step(Frame<T>& frame, const InnerSchedule<T>& s, int steps, int64_t task, int64_t k) {
-  const int64_t at = (task * steps + k) * 2;
-  frame.rate[0] = s.rate[at];
-  frame.rate[1] = s.rate[at + 1];
-  frame.active = kBoth;
-  if (s.active) frame.active = (s.active[at] ? kGenerator : 0) | (s.active[at + 1] ? kDiscriminator : 0);
-}
-
-uint8_t bit(Player p) { return p == Player::generator ? kGenerator : kDiscriminator; }
-
 template <class T>
 void clear_other_half(const Layout& layout, uint8_t support, T* packed) {
   for (Player p : kPlayers)
     if (!(support & bit(p))) std::fill_n(packed + layout.start[index(p)], layout.size[index(p)], T{0});
 }
 
-// The procedures of each step: the first that is pulled knows which halves are zero, the last which are wanted.
-std::vector<Halves> halves_at(const std::vector<Halves>& halves, int k, int steps) {
-  std::vector<Halves> at(halves.size());
-  for (size_t c = 0; c < halves.size(); ++c) {
-    if (k == steps - 1) at[c].support = halves[c].support;
-    if (k == 0) at[c].keep = halves[c].keep;
-  }
-  return at;
+// One thread's part of the workspace of each call; what all threads share precedes it.
+template <class T>
+struct AdaptBuffers {
+  T* phi0;  // [total]
+  StepBuffers<T> step;
+
+  AdaptBuffers(Carver<T>& carver, const Program& p)
+      : phi0(carver.take(p.layout().total)), step(carver, p, p.step().arena) {}
+};
+
+int64_t vectors_of(const Program& p, int64_t cotangents, bool rates) {
+  return cotangents * (1 + (p.has_moment() ? 1 : 0) + (rates ? 1 : 0));
 }
 
 }  // namespace
@@ -74,19 +37,17 @@ int64_t saved_elements(const Program& p, const StorageSchedule& storage, int ste
 }
 
 int64_t adapt_workspace(const Program& p, int64_t threads) {
-  // packed phi0 and rate_scale for all; per thread phi0, phi twice, the moment, a residual block and the arena
-  return 2 * p.layout().total + threads * (2 * p.layout().total + snapshot(p) + p.residual_elements() + p.step().arena);
+  // packed phi0 and rate_scale for all
+  return 2 * p.layout().total + threads * elements_of<AdaptBuffers<float>, float>(p);
 }
 
 int64_t pull_workspace(Program& p, const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates,
                        bool scaled, int steps, int64_t threads) {
-  int64_t arena = p.step().arena;
-  for (int k : {0, steps / 2, steps - 1})
-    arena = std::max(arena, p.pull(halves_at(halves, k, steps), rates, scaled).arena);
-  const int64_t vectors = static_cast<int64_t>(halves.size()) * (1 + (p.has_moment() ? 1 : 0) + (rates ? 1 : 0));
-  // packed rate_scale and sums for all; per thread v and its like, scratch snapshots and the arena
-  return (1 + vectors) * p.layout().total +
-         threads * (vectors * p.layout().total + storage.scratch_slots * snapshot(p) + arena);
+  const int64_t cotangents = static_cast<int64_t>(halves.size());
+  const Pulls pulls(p, halves, rates, scaled, steps);
+  // packed rate_scale and sums for all
+  return (1 + vectors_of(p, cotangents, rates)) * p.layout().total +
+         threads * elements_of<PullBuffers<float>, float>(p, storage, cotangents, rates, pulls.arena());
 }
 
 int64_t gradients_workspace(Program& p, bool full, int64_t threads) {
@@ -104,58 +65,30 @@ void adapt(const Kernels<T>& kernels, const Program& program, const StorageSched
   const int64_t total = layout.total, parameters = program.plan().parameters;
   const bool moment = program.has_moment();
   const int64_t per_task = saved_elements(program, storage, call.steps);
-  Carver<T> shared(call.workspace);
-  T* shared_phi = shared.take(total);
-  T* scale = shared.take(total);
+  Carver<T> carver(call.workspace);
+  T* shared_phi = carver.take(total);
+  T* scale = carver.take(total);
   if (call.phi0_task == 0) pack(kernels, layout, call.phi0, shared_phi);
   if (call.schedule.scale) pack(kernels, layout, call.schedule.scale, scale);
-  T* per_thread = shared.rest();
-  const int64_t stride = 2 * total + snapshot(program) + program.residual_elements() + program.step().arena;
+  std::vector<AdaptBuffers<T>> of_thread;
+  for (int i = 0; i < call.threads; ++i) of_thread.emplace_back(carver, program);
+  const InnerLoop<T> loop{
+      kernels, program, storage, call.batches, call.schedule, call.steps, call.schedule.scale ? scale : nullptr};
 
   parallel_for(call.tasks, call.threads, [&](int64_t t, int thread) {
-    Carver<T> carver(per_thread + thread * stride);
-    T* phi0 = carver.take(total);
-    T* carried[] = {carver.take(total), carver.take(total)};  // in turn, so that the last finite phi survives
-    Frame<T> frame;
-    frame.moment = moment ? carver.take(total) : nullptr;
-    T* residual = carver.take(program.residual_elements());
-    frame.arena = carver.take(program.step().arena);
-    frame.rate_scale = call.schedule.scale ? scale : nullptr;
-    T* saved = call.saved ? call.saved + t * per_task : nullptr;
-    auto slot = [&](int k) -> T* {
-      return saved && storage.slot_of_step[k] >= 0 ? saved + storage.slot_of_step[k] * snapshot(program) : nullptr;
-    };
-
-    if (call.phi0_task != 0) pack(kernels, layout, call.phi0 + t * call.phi0_task, phi0);
-    const T* phi = call.phi0_task == 0 ? shared_phi : phi0;
-    if (moment) {
-      if (call.moment0)
-        pack(kernels, layout, call.moment0 + t * parameters, frame.moment);
-      else
-        std::fill_n(frame.moment, total, T{0});
-    }
-    if (T* first = slot(0)) std::copy_n(phi, total, first);
-    int k = 0;
-    for (; k < call.steps; ++k) {
-      if (T* at = slot(k); at && moment) std::copy_n(frame.moment, total, at + total);
-      T* next = slot(k + 1);
-      frame.phi = phi;
-      frame.phi_next = next ? next : carried[k % 2];
-      frame.residual = saved && program.game().keep_all
-                           ? saved + storage.kept_slots * snapshot(program) + k * program.residual_elements()
-                           : residual;
-      frame.trace = call.trace + (t * call.steps + k) * kTrace;
-      set_batch(frame, call.batches, t, k);
-      set_step(frame, call.schedule, call.steps, t, k);
-      execute(kernels, program, program.step(), frame);
-      frame.valid = frame.valid && (!moment || finite(kernels, frame.phi_next, total));  // else its updates have looked
-      if (!frame.valid) break;
-      phi = frame.phi_next;
-    }
-    call.valid[t] = frame.valid;
-    call.done[t] = k;
+    const AdaptBuffers<T>& at = of_thread[thread];
+    if (call.phi0_task != 0) pack(kernels, layout, call.phi0 + t * call.phi0_task, at.phi0);
+    if (moment && call.moment0)
+      pack(kernels, layout, call.moment0 + t * parameters, at.step.moment);
+    else if (moment)
+      std::fill_n(at.step.moment, total, T{0});
+    const auto [phi, done, valid] =
+        loop.run(t, call.phi0_task == 0 ? shared_phi : at.phi0, at.step,
+                 call.saved ? call.saved + t * per_task : nullptr, call.trace + t * call.steps * kTrace);
+    call.valid[t] = valid;
+    call.done[t] = done;
     unpack(kernels, layout, phi, call.phi + t * parameters);
-    if (moment) unpack(kernels, layout, frame.moment, call.moment + t * parameters);
+    if (moment) unpack(kernels, layout, at.step.moment, call.moment + t * parameters);
   });
 }
 
@@ -166,48 +99,34 @@ void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule
   const bool moment = program.has_moment();
   const int cotangents = static_cast<int>(call.halves.size());
   const int64_t per_task = saved_elements(program, storage, call.steps);
-
-  // Procedures are made here, before threads share them.
-  std::vector<const Procedure*> pulls(call.steps);
-  int64_t arena = program.step().arena;
-  for (int k = 0; k < call.steps; ++k) {
-    pulls[k] = &program.pull(halves_at(call.halves, k, call.steps), call.rates, call.schedule.scale != nullptr);
-    arena = std::max(arena, pulls[k]->arena);
-  }
-  const int64_t vectors = int64_t{cotangents} * (1 + (moment ? 1 : 0) + (call.rates ? 1 : 0));
-  const int64_t stride = vectors * total + storage.scratch_slots * snapshot(program) + arena;
-  if (call.schedule.scale) pack(kernels, layout, call.schedule.scale, call.workspace);
+  const Pulls pulls(program, call.halves, call.rates, call.schedule.scale != nullptr, call.steps);
 
   // What a task leaves, v and then perhaps v_moment and d_scale, lies side by side, and so do the sums.
-  T* sums = call.workspace + total;
+  const int64_t vectors = vectors_of(program, cotangents, call.rates);
+  Carver<T> carver(call.workspace);
+  T* scale = carver.take(total);
+  T* sums = carver.take(vectors * total);
+  if (call.schedule.scale) pack(kernels, layout, call.schedule.scale, scale);
+  std::vector<PullBuffers<T>> of_thread;
+  for (int i = 0; i < call.threads; ++i)
+    of_thread.emplace_back(carver, program, storage, int64_t{cotangents}, call.rates, pulls.arena());
   std::vector<uint8_t> kept(vectors, kBoth);
   for (int c = 0; c < cotangents; ++c) kept[c] = call.halves[c].keep;
   TaskSum<T> task_sum(layout, kept);
   if (call.weight) std::fill_n(sums, vectors * total, T{0});
+  const InnerLoop<T> loop{
+      kernels, program, storage, call.batches, call.schedule, call.steps, call.schedule.scale ? scale : nullptr};
 
   parallel_for(call.tasks, call.threads, [&](int64_t t, int thread) {
-    Carver<T> carver(sums + vectors * total + thread * stride);
-    Frame<T> frame;
-    frame.cotangent = carver.take(cotangents * total);
-    frame.v_moment = moment ? carver.take(cotangents * total) : nullptr;
-    frame.d_scale = call.rates ? carver.take(cotangents * total) : nullptr;
-    T* scratch = carver.take(storage.scratch_slots * snapshot(program));
-    frame.arena = carver.take(arena);
-    frame.rate_scale = call.schedule.scale ? call.workspace : nullptr;
-    T* saved = call.saved + t * per_task;
-    auto slot = [&](int i) {
-      return i < storage.kept_slots ? saved + i * snapshot(program)
-                                    : scratch + (i - storage.kept_slots) * snapshot(program);
-    };
+    const PullBuffers<T>& at = of_thread[thread];
     auto row = [&](auto* base, int c) { return base + (c * call.tasks + t) * parameters; };
-
-    if (frame.d_scale) std::fill_n(frame.d_scale, cotangents * total, T{0});
+    if (at.d_scale) std::fill_n(at.d_scale, cotangents * total, T{0});
     for (int c = 0; c < cotangents; ++c) {
-      T* v = frame.cotangent + c * total;
+      T* v = at.v + c * total;
       pack(kernels, layout, row(call.v, c), v);
       clear_other_half(layout, call.halves[c].support, v);
       if (!moment) continue;
-      T* v_moment = frame.v_moment + c * total;
+      T* v_moment = at.v_moment + c * total;
       if (call.v_moment) {
         pack(kernels, layout, row(call.v_moment, c), v_moment);
         clear_other_half(layout, call.halves[c].support, v_moment);
@@ -215,50 +134,20 @@ void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule
         std::fill_n(v_moment, total, T{0});
       }
     }
-    for (const Action& action : storage.pullback) {
-      if (!call.valid[t]) break;
-      T* from = slot(action.from);
-      set_batch(frame, call.batches, t, action.k);
-      set_step(frame, call.schedule, call.steps, t, action.k);
-      frame.phi = from;
-      if (action.kind == Action::Kind::step) {
-        T* to = slot(action.to);
-        if (moment && to != from) std::copy_n(from + total, total, to + total);
-        frame.phi_next = to;
-        frame.moment = to + total;
-        execute(kernels, program, program.step(), frame);
-        continue;
-      }
-      frame.moment = from + total;
-      if (program.game().keep_all) {
-        frame.phi_next = slot(storage.slot_of_step[action.k + 1]);
-        frame.residual = saved + storage.kept_slots * snapshot(program) + action.k * program.residual_elements();
-      }
-      frame.ahead[0] = frame.ahead[1] = {};
-      if (action.k > 0 && program.game().keep_all) {
-        frame.ahead[0] = {frame.residual - program.residual_elements(), program.residual_elements()};
-      }
-      if (call.rates) {
-        frame.d_rate = call.d_rate + (t * call.steps + action.k) * 2;
-        frame.d_rate_stride = call.tasks * call.steps * 2;
-      }
-      execute(kernels, program, *pulls[action.k], frame);
-    }
+    if (call.valid[t])
+      loop.pull(t, pulls, call.saved + t * per_task, at, call.rates ? call.d_rate + t * call.steps * 2 : nullptr,
+                call.tasks * call.steps * 2);
     if (call.weight) {
-      for (int c = 0; c < cotangents && call.valid[t]; ++c)
-        for (Player p : kPlayers)
-          if (call.halves[c].keep & bit(p))
-            call.valid[t] &=
-                finite(kernels, frame.cotangent + c * total + layout.start[index(p)], layout.size[index(p)]);
-      task_sum.add(t, call.valid[t] ? call.weight[t] : 0, frame.cotangent, sums);
+      call.valid[t] = call.valid[t] && halves_finite(kernels, layout, call.halves, at.v);
+      task_sum.add(t, call.valid[t] ? call.weight[t] : 0, at.v, sums);
       return;
     }
     for (int c = 0; c < cotangents; ++c) {
       const uint8_t keep = call.valid[t] ? call.halves[c].keep : 0;
-      unpack(kernels, layout, frame.cotangent + c * total, row(call.v0, c), keep);
+      unpack(kernels, layout, at.v + c * total, row(call.v0, c), keep);
       const uint8_t all = call.valid[t] ? kBoth : 0;
-      if (call.v_moment0) unpack(kernels, layout, frame.v_moment + c * total, row(call.v_moment0, c), all);
-      if (call.d_scale) unpack(kernels, layout, frame.d_scale + c * total, row(call.d_scale, c), all);
+      if (call.v_moment0) unpack(kernels, layout, at.v_moment + c * total, row(call.v_moment0, c), all);
+      if (call.d_scale) unpack(kernels, layout, at.d_scale + c * total, row(call.d_scale, c), all);
     }
   });
   if (!call.weight) return;

@@ -10,6 +10,7 @@
 
 #include "../program.h"
 #include "../schedule.h"
+#include "distance.h"
 #include "kernels.h"
 
 namespace pymgan::cpu {
@@ -102,18 +103,55 @@ struct GenerateCall {
   T* workspace = nullptr;  // [generate_workspace]
 };
 
-// Energy distance 2 E|a-b| - E|a-a'| - E|b-b'| between two samples, unbiased (diagonals left out; a single sample has
-// no inner distance), |x| = sqrt(sum x^2 + epsilon), and its derivative with respect to a.
+// See distance.h.
 template <class T>
 struct DistanceCall {
   int64_t tasks = 0;
   int a_count = 0, b_count = 0, features = 0, threads = 1;
-  double epsilon = 1e-12;
+  double epsilon = kDistanceEpsilon;
   const T* a = nullptr;  // [T,a_count,features]
   const T* b = nullptr;  // [T,b_count,features]
   // outputs
   double* value = nullptr;  // [T]
   T* cotangent = nullptr;   // [T,a_count,features]
+};
+
+// What phi_K is asked for on a query set. Each player descends the energy distance between G's samples and the query
+// (if `samples` is not 0) plus its own loss on the query times its weight. Q is a multiple of the game's reals where a
+// loss counts: the loss is then the mean over such parts.
+template <class T>
+struct Objective {
+  int samples = 0;           // G's, in the energy distance
+  double losses[2] = {};     // weights of L_G and L_D
+  int queries = 0;           // Q
+  const T* query = nullptr;  // [T,Q,features]
+  const T* noise = nullptr;  // [T,noise_rows,latent]; null: drawn from (seed, task, step K, stream)
+  uint32_t stream = 0;
+
+  bool plays() const { return losses[0] != 0 || losses[1] != 0; }
+  int cotangents() const { return plays() ? 2 : 1; }
+};
+
+// adapt, the objective and pullback of one task after the other on each thread: what a pull-back reads is still in the
+// cache, and memory grows with the threads instead of the tasks.
+template <class T>
+struct MetaCall {
+  int64_t tasks = 0;
+  int steps = 0, threads = 1;
+  Batches<T> batches;
+  InnerSchedule<T> schedule;
+  const T* phi0 = nullptr;  // [T,P]
+  int64_t phi0_task = 0;    // stride between tasks; 0: shared
+  Objective<T> objective;
+  bool second_order = true;  // false: v_0 is taken to be v_K
+  bool rates = false;
+  // outputs
+  T* gradient = nullptr;     // [P], each player's own descent: the mean over valid tasks, added in their order
+  double* value = nullptr;   // [T]: the energy distance, or else L_G + L_D, weighted; NaN for a task that failed before
+  T* trace = nullptr;        // [T,K,8], zeroed by the caller
+  uint8_t* valid = nullptr;  // [T]: its steps, its value and its v_0 are finite
+  double* d_rate = nullptr;  // [C,T,K,2], zeroed by the caller; with `rates`
+  T* workspace = nullptr;    // [meta_workspace]
 };
 
 // Elements of the caller's buffers.
@@ -123,6 +161,8 @@ int64_t pull_workspace(Program& program, const StorageSchedule& storage, const s
                        bool scaled, int steps, int64_t threads);
 int64_t gradients_workspace(Program& program, bool full, int64_t threads);
 int64_t generate_workspace(Program& program, int batch, bool vjp, int64_t threads);
+template <class T>
+int64_t meta_workspace(Program& program, const StorageSchedule& storage, const MetaCall<T>& call);
 
 template <class T>
 void adapt(const Kernels<T>& kernels, const Program& program, const StorageSchedule& storage, const AdaptCall<T>& call);
@@ -132,6 +172,9 @@ template <class T>
 void gradients(const Kernels<T>& kernels, Program& program, const GradientsCall<T>& call);
 template <class T>
 void generate(const Kernels<T>& kernels, Program& program, const GenerateCall<T>& call);
+template <class T>
+void meta_gradient(const Kernels<T>& kernels, Program& program, const StorageSchedule& storage,
+                   const MetaCall<T>& call);
 template <class T>
 void distance(const DistanceCall<T>& call);
 

@@ -43,12 +43,9 @@ class Interpreter {
     set(Slot::gradient, frame.gradient);
   }
   void look_ahead() {
-    int64_t bytes = 0;
-    for (int i = 0; i < Ahead::kRanges; ++i) {
-      ahead_.at[i] = reinterpret_cast<const char*>(frame.ahead[i].start);
-      ahead_.end[i] = ahead_.at[i] + frame.ahead[i].elements * sizeof(T);
-      bytes += frame.ahead[i].elements * sizeof(T);
-    }
+    const int64_t bytes = frame.ahead.elements * sizeof(T);
+    ahead_.at = reinterpret_cast<const char*>(frame.ahead.start);
+    ahead_.end = ahead_.at + bytes;
     ahead_.lines_per_flop = bytes / 64.0 / static_cast<double>(procedure.flops);
     fetch_ = bytes > 0 ? &ahead_ : nullptr;
   }

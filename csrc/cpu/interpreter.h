@@ -38,8 +38,7 @@ struct Frame {
   struct Range {
     const T* start = nullptr;
     int64_t elements = 0;
-  };
-  Range ahead[Ahead::kRanges];  // what the next step will touch
+  } ahead;  // what the next step will touch
 
   // outputs
   T* trace = nullptr;  // [kTrace]

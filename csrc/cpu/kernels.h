@@ -24,8 +24,7 @@ inline constexpr bool narrow(int64_t n) { return n <= kNarrow; }
 // Memory that the next step will touch. Products fetch a few lines of it with every tile, so that its misses cost
 // nothing: residuals and snapshots of many steps are far larger than the caches.
 struct Ahead {
-  static constexpr int kRanges = 2;
-  const char *at[kRanges] = {}, *end[kRanges] = {};
+  const char *at = nullptr, *end = nullptr;
   double lines_per_flop = 0;
 };
 

@@ -31,11 +31,7 @@ PYMGAN_INLINE void tile_rows(int rows, const Body& body) {
 inline void fetch_ahead(Ahead* ahead, double flops) {
   if (!ahead) return;
   int lines = 1 + static_cast<int>(ahead->lines_per_flop * flops);
-  for (int range = 0; range < Ahead::kRanges; ++range)
-    for (const char*& at = ahead->at[range]; at < ahead->end[range]; at += 64) {
-      if (lines-- == 0) return;
-      __builtin_prefetch(at, 1, 2);
-    }
+  for (const char*& at = ahead->at; at < ahead->end && lines > 0; at += 64, --lines) __builtin_prefetch(at, 1, 2);
 }
 
 template <class T, int kRows>

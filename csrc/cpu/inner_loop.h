@@ -1,0 +1,206 @@
+// The K inner steps of one task on one thread, and their pull-back: what `adapt`, `pullback` and `meta_gradient` share.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "carver.h"
+#include "engine.h"
+#include "finite.h"
+#include "interpreter.h"
+
+namespace pymgan::cpu {
+
+// A snapshot of one step: phi, then the moment if there is one.
+inline int64_t snapshot(const Program& p) { return p.layout().total * (p.has_moment() ? 2 : 1); }
+
+inline uint8_t bit(Player p) { return p == Player::generator ? kGenerator : kDiscriminator; }
+
+template <class T>
+void set_batch(Frame<T>& frame, const Batches<T>& b, int64_t task, int64_t k) {
+  frame.key = {b.seed, static_cast<uint64_t>(b.tasks[task]), static_cast<uint64_t>(b.count[task] + k), 0};
+  frame.noise = b.noise ? b.noise + task * b.noise_task + k * b.noise_step : nullptr;
+  if (b.indices) {
+    frame.real = b.real;
+    frame.rows = b.indices + task * b.index_task + k * b.index_step;
+  } else {
+    frame.real = b.real + task * b.real_task + k * b.real_step;
+    frame.rows = nullptr;
+  }
+}
+
+// Whether the wanted halves of v [C][total] are finite.
+template <class T>
+bool halves_finite(const Kernels<T>& kernels, const Layout& layout, const std::vector<Halves>& halves, const T* v) {
+  for (size_t c = 0; c < halves.size(); ++c)
+    for (Player p : kPlayers)
+      if (halves[c].keep & bit(p) &&
+          !finite(kernels, v + c * layout.total + layout.start[index(p)], layout.size[index(p)]))
+        return false;
+  return true;
+}
+
+// What the steps of one task work in.
+template <class T>
+struct StepBuffers {
+  T* carried[2];  // [total], in turn, so that the last finite phi survives
+  T* moment;      // [total], with momentum
+  T* residual;    // [residual_elements], of a step that keeps nothing
+  T* arena;
+
+  StepBuffers(Carver<T>& carver, const Program& p, int64_t arena_elements)
+      : carried{carver.take(p.layout().total), carver.take(p.layout().total)},
+        moment(carver.take(p.has_moment() ? p.layout().total : 0)),
+        residual(carver.take(p.residual_elements())),
+        arena(carver.take(arena_elements)) {}
+};
+
+// The procedures of a pull-back through all steps, made before threads share them.
+class Pulls {
+ public:
+  // The last step knows which halves of v can be nonzero, the first which are wanted.
+  Pulls(Program& program, const std::vector<Halves>& halves, bool rates, bool scaled, int steps)
+      : arena_(program.step().arena) {
+    for (int k = 0; k < steps; ++k) {
+      std::vector<Halves> at(halves.size());
+      for (size_t c = 0; c < halves.size(); ++c) {
+        if (k == steps - 1) at[c].support = halves[c].support;
+        if (k == 0) at[c].keep = halves[c].keep;
+      }
+      at_.push_back(&program.pull(at, rates, scaled));
+      arena_ = std::max(arena_, at_.back()->arena);
+    }
+  }
+  const Procedure& at(int k) const { return *at_[k]; }
+  int64_t arena() const { return arena_; }  // of the steps that are repeated too
+
+ private:
+  std::vector<const Procedure*> at_;
+  int64_t arena_;
+};
+
+// v and its like for C cotangents, side by side, and what a pull-back works in.
+template <class T>
+struct PullBuffers {
+  T* v;         // [C][total]
+  T* v_moment;  // [C][total], with momentum
+  T* d_scale;   // [C][total], with rates
+  T* scratch;   // [scratch_slots][snapshot]
+  T* arena;
+
+  PullBuffers(Carver<T>& carver, const Program& p, const StorageSchedule& storage, int64_t cotangents, bool rates,
+              int64_t arena_elements)
+      : v(carver.take(cotangents * p.layout().total)),
+        v_moment(carver.take(p.has_moment() ? cotangents * p.layout().total : 0)),
+        d_scale(carver.take(rates ? cotangents * p.layout().total : 0)),
+        scratch(carver.take(storage.scratch_slots * snapshot(p))),
+        arena(carver.take(arena_elements)) {}
+};
+
+template <class T>
+struct InnerLoop {
+  const Kernels<T>& kernels;
+  const Program& program;
+  const StorageSchedule& storage;
+  const Batches<T>& batches;
+  const InnerSchedule<T>& schedule;
+  int steps;
+  const T* rate_scale;  // [total], packed; null: 1
+
+  struct Ending {
+    const T* phi;  // [total], of the last step that was finite
+    int done;
+    bool valid;
+  };
+
+  // From phi0 [total]; at.moment holds the moment before and after. trace [K][kTrace]. saved: null, or as
+  // saved_elements says; phi0 is then its snapshot 0 or is copied there.
+  Ending run(int64_t task, const T* phi0, const StepBuffers<T>& at, T* saved, T* trace) const {
+    const int64_t total = program.layout().total;
+    Frame<T> frame;
+    frame.moment = at.moment;
+    frame.arena = at.arena;
+    frame.rate_scale = rate_scale;
+    auto slot = [&](int k) -> T* {
+      return saved && storage.slot_of_step[k] >= 0 ? saved + storage.slot_of_step[k] * snapshot(program) : nullptr;
+    };
+    if (T* first = slot(0); first && first != phi0) std::copy_n(phi0, total, first);
+    const T* phi = phi0;
+    int k = 0;
+    for (; k < steps; ++k) {
+      if (T* here = slot(k); here && at.moment) std::copy_n(at.moment, total, here + total);
+      T* next = slot(k + 1);
+      frame.phi = phi;
+      frame.phi_next = next ? next : at.carried[k % 2];
+      frame.residual = saved && program.game().keep_all ? residual(saved, k) : at.residual;
+      frame.trace = trace + k * kTrace;
+      set_batch(frame, batches, task, k);
+      set_rates(frame, task, k);
+      execute(kernels, program, program.step(), frame);
+      // Without a moment its updates have looked.
+      frame.valid = frame.valid && (!at.moment || finite(kernels, frame.phi_next, total));
+      if (!frame.valid) break;
+      phi = frame.phi_next;
+    }
+    return {phi, k, frame.valid};
+  }
+
+  // at.v of phi_K becomes that of phi_0, and so does at.v_moment; at.d_scale is added to.
+  // d_rate [C] strided [K,2], with rates.
+  void pull(int64_t task, const Pulls& pulls, T* saved, const PullBuffers<T>& at, double* d_rate,
+            int64_t d_rate_stride) const {
+    const int64_t total = program.layout().total;
+    const bool moment = program.has_moment();
+    Frame<T> frame;
+    frame.cotangent = at.v;
+    frame.v_moment = at.v_moment;
+    frame.d_scale = at.d_scale;
+    frame.arena = at.arena;
+    frame.rate_scale = rate_scale;
+    auto slot = [&](int i) {
+      return i < storage.kept_slots ? saved + i * snapshot(program)
+                                    : at.scratch + (i - storage.kept_slots) * snapshot(program);
+    };
+    for (const Action& action : storage.pullback) {
+      T* from = slot(action.from);
+      set_batch(frame, batches, task, action.k);
+      set_rates(frame, task, action.k);
+      frame.phi = from;
+      if (action.kind == Action::Kind::step) {
+        T* to = slot(action.to);
+        if (moment && to != from) std::copy_n(from + total, total, to + total);
+        frame.phi_next = to;
+        frame.moment = to + total;
+        execute(kernels, program, program.step(), frame);
+        continue;
+      }
+      frame.moment = from + total;
+      frame.ahead = {};
+      if (program.game().keep_all) {
+        frame.phi_next = slot(storage.slot_of_step[action.k + 1]);
+        frame.residual = residual(saved, action.k);
+        if (action.k > 0) frame.ahead = {residual(saved, action.k - 1), program.residual_elements()};
+      }
+      if (d_rate) {
+        frame.d_rate = d_rate + action.k * 2;
+        frame.d_rate_stride = d_rate_stride;
+      }
+      execute(kernels, program, pulls.at(action.k), frame);
+    }
+  }
+
+ private:
+  T* residual(T* saved, int64_t k) const {
+    return saved + storage.kept_slots * snapshot(program) + k * program.residual_elements();
+  }
+  void set_rates(Frame<T>& frame, int64_t task, int64_t k) const {
+    const int64_t at = (task * steps + k) * 2;
+    frame.rate[0] = schedule.rate[at];
+    frame.rate[1] = schedule.rate[at + 1];
+    frame.active = kBoth;
+    if (schedule.active)
+      frame.active = (schedule.active[at] ? kGenerator : 0) | (schedule.active[at + 1] ? kDiscriminator : 0);
+  }
+};
+
+}  // namespace pymgan::cpu
