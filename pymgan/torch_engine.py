@@ -281,6 +281,7 @@ class TorchEngine:
         """The meta-gradient of an objective; see :meth:`pymgan.contract.Engine.meta_gradient`."""
         return compose(self, phi, data, schedule, rng, objective, order=order, rates=rates)
 
+    @torch.no_grad()
     def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
         """Both players' losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
         tasks = check_gradients(self, phi, data, rng)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pymgan.contract import Data, Engine, Rng, Schedule, State
+from pymgan.contract import Data, Engine, Objective, Rng, Schedule, State
 from pymgan.gan import GAN
 from pymgan.reference import ReferenceEngine
 from tests.engines import make
@@ -360,7 +360,11 @@ def test_results_need_no_gradient(engine: Engine) -> None:
     z = torch.zeros(T, 3, 3, requires_grad=True)
     samples = engine.generate(x["phi"], z)
     back = engine.generate_vjp(x["phi"], z, torch.ones_like(samples))
+    query = torch.zeros(T, B, 2, 2, requires_grad=True)
+    meta = engine.meta_gradient(**x, objective=Objective(query, losses=(1.0, 1.0)))
     found = [
+        meta.gradient,
+        meta.value,
         adapted.phi,
         adapted.trace.loss_g,
         pulled.v0,

@@ -16,7 +16,6 @@ from pymgan.arch import mlp
 from pymgan.learner import RATE_RANGE, Learner
 from pymgan.meta import from_config
 from pymgan.meta.base import fine_tune
-from pymgan.meta.maml import energy
 from pymgan.reference import ReferenceEngine
 from pymgan.tasks import TaskBatch, get
 
@@ -40,6 +39,15 @@ def direction(meta: Meta, engine: Any, phi: Tensor, tasks: TaskBatch) -> Any:
 def along(function: Any, phi: Tensor, way: Tensor, eps: float = 1e-5) -> float:
     """The directional derivative by central differences."""
     return float((function(phi + eps * way) - function(phi - eps * way)) / (2 * eps))
+
+
+def energy(
+    engine: Any, phi: Tensor, batch: TaskBatch, *, samples: int, seed: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """Energy distance [T] between generated and query samples, and its cotangent [T, P] at phi [T, P]."""
+    z = engine.noise(Rng(seed, batch.ids), len(batch.ids), samples, step=step, stream=1)
+    value, cotangent = engine.distance("energy", engine.generate(phi, z), batch.query.to(engine.dtype))
+    return value, engine.generate_vjp(phi, z, cotangent)
 
 
 def half(engine: ReferenceEngine, way: Tensor, which: str) -> Tensor:
@@ -177,7 +185,9 @@ def test_a_non_finite_task_is_left_out(meta: Meta) -> None:
 def test_a_step_without_a_valid_task_moves_nothing() -> None:
     _, engine, phi = make()
     tasks = batch()
-    result = direction(MAML(), engine, phi, replace(tasks, query=torch.full_like(tasks.query, float("inf"))))
+    result = direction(
+        MAML(), engine, phi, replace(tasks, query=torch.full_like(tasks.query.double(), 1e308))
+    )
     learner = Learner(MAML(), phi, split=2, steps=5)
     learner.descend(result)
     assert torch.equal(learner.parameters, phi.float())

@@ -242,6 +242,29 @@ struct Trial {
       expect(b->guarded(), "a sentinel was overwritten");
     return {std::move(phi), std::move(moment), std::move(v0), std::move(v_moment0), std::move(d_rate), std::move(sums)};
   }
+
+  // Energy distance and both losses, on the first step's real batch.
+  Buffer<T> meta_gradient(const std::string& storage_text, int threads, bool second_order) {
+    const StorageSchedule storage = schedule_storage(Storage::parse(storage_text), static_cast<int>(steps));
+    const Game& game = program.game();
+    Buffer<T> query(tasks * 2 * game.reals * features), gradient(parameters), trace(tasks * steps * cpu::kTrace, T(0));
+    for (int64_t i = 0; i < query.size(); ++i) query[i] = real[i % real.size()];
+    std::vector<double> value(tasks);
+    std::vector<uint8_t> valid(tasks);
+    cpu::MetaCall<T> m;
+    m.tasks = tasks, m.steps = static_cast<int>(steps), m.threads = threads;
+    m.batches = batches(0), m.schedule = {rate.data(), active.data(), nullptr};
+    m.phi0 = phi0.data(), m.phi0_task = parameters;
+    m.objective = {3, {1.0, 0.5}, 2 * game.reals, query.data(), nullptr, 1};
+    m.second_order = second_order;
+    m.gradient = gradient.data(), m.value = value.data(), m.trace = trace.data(), m.valid = valid.data();
+    Buffer<T> workspace(cpu::meta_workspace(program, storage, m));
+    m.workspace = workspace.data();
+    cpu::meta_gradient(kernels, program, storage, m);
+    for (uint8_t ok : valid) expect(ok == 1, "a task of the meta-gradient became invalid");
+    for (const auto* b : {&gradient, &trace, &workspace, &query}) expect(b->guarded(), "a sentinel was overwritten");
+    return gradient;
+  }
 };
 
 Game random_game(bool alternating, double momentum) {
@@ -261,6 +284,9 @@ void same_bits(const cpu::Kernels<T>& kernels, const Plan& plan, Game game) {
   auto one = all.run("all", 1), two = all.run("all", 2);
   expect(one.phi.same(two.phi) && one.v0.same(two.v0) && one.d_rate == two.d_rate && one.sums.same(two.sums),
          "threads change the bits");
+  for (bool second_order : {true, false})
+    expect(all.meta_gradient("all", 1, second_order).same(all.meta_gradient("all", 2, second_order)),
+           "threads change the bits of the meta-gradient");
   game.keep_all = false;
   Trial<T> again(kernels, plan, game, 3, 5);
   again.numbers = all.numbers, again.rate = all.rate, again.active = all.active;
@@ -269,6 +295,8 @@ void same_bits(const cpu::Kernels<T>& kernels, const Plan& plan, Game game) {
     auto other = again.run(storage, 1);
     expect(one.phi.same(other.phi), std::string("storage changes phi: ") + storage);
     expect(one.v0.same(other.v0), std::string("storage changes v0: ") + storage);
+    expect(all.meta_gradient("all", 1, true).same(again.meta_gradient(storage, 2, true)),
+           std::string("storage changes the meta-gradient: ") + storage);
   }
 }
 
