@@ -17,7 +17,7 @@ from .cases import Case, Pass
 def count(program: Any, case: Case, which: Pass, what: Literal["flops", "bytes"]) -> int:
     """FLOPs (the merged count), or bytes read and written if each operand moves once, of one pass over all tasks.
 
-    It is the sum over the procedures that the pass runs. What a storage mode repeats is not in it: repeating is no work.
+    It is the sum over the procedures that the pass runs.
 
     Args:
         program: of an engine that keeps everything (storage "all"), compiled for `case`.
@@ -34,8 +34,7 @@ def count(program: Any, case: Case, which: Pass, what: Literal["flops", "bytes"]
         for k in range(last, -1, -1):  # as `ours` asks: both halves of v_K, of v_0 each player's own
             keep = ["G", "D"] if k == 0 else ["GD", "GD"]
             procedures.append(program.pull(support=["GD", "GD"], keep=keep))
-    repeated = sum(procedure.repeated_flops for procedure in procedures) if what == "flops" else 0
-    return case.tasks * (sum(getattr(procedure, what) for procedure in procedures) - repeated)
+    return case.tasks * sum(getattr(procedure, what) for procedure in procedures)
 
 
 def gflop(case: Case, which: Pass) -> float:

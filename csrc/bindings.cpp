@@ -452,7 +452,6 @@ void bind_program(py::module_& m) {
       .def_readonly("code", &Procedure::code)
       .def_readonly("arena", &Procedure::arena)
       .def_readonly("flops", &Procedure::flops)
-      .def_readonly("repeated_flops", &Procedure::repeated_flops)
       .def_readonly("bytes", &Procedure::bytes)
       .def("__str__", &Procedure::table);
   py::class_<Program>(m, "Program")

@@ -145,7 +145,6 @@ Instr& Builder::emit(Instr instr) {
     if (all_kept) return dropped_ = std::move(instr);
   }
   instr.players = players;
-  instr.repeated = primal && repeats;
   procedure_.code.push_back(std::move(instr));
   return procedure_.code.back();
 }
@@ -231,7 +230,6 @@ void Builder::count() {
       instr.bytes += 4 * elements;
     });
     procedure_.flops += instr.flops;
-    if (instr.repeated) procedure_.repeated_flops += instr.flops;
     procedure_.bytes += instr.bytes;
   }
 }

@@ -31,10 +31,7 @@ class Builder {
   Ref external(Slot slot, const std::string& name, int index = 0);  // of both players
   // A residual of the forward pass: a temp, or a slot in the residual block (see Keep).
   Ref kept(Ref value);
-  // The same for the output of a product over `depth` features, if reading it back is cheaper than making it again.
-  Ref kept_product(Ref value, int depth) { return depth > kCheapDepth ? kept(value) : value; }
-  bool repeats = false;  // primal instructions have been executed before, by the step
-  bool primal = false;   // emit() is inside the primal computation: what it has kept already is not made again
+  bool primal = false;  // emit() is inside the primal computation: what it has kept already is not made again
 
   // One tensor of a parameter-shaped value.
   Ref tensor(Ref parameters, int tensor) const;
@@ -49,10 +46,6 @@ class Builder {
   std::set<std::string> residuals_read() const;  // names, after finish()
 
  private:
-  // 2 depth FLOPs an element against 12 bytes of memory traffic (fetched, written back, read), at 118 GFLOP/s and 20
-  // GB/s.
-  static constexpr int kCheapDepth = 35;
-
   Ref add(Value value);
   void drop_dead_code();
   void place_values();

@@ -478,7 +478,6 @@ const Procedure& Program::pull(const std::vector<Halves>& cotangents, bool rates
   auto& made = pulls_[{cotangents, rates, direct}];
   if (!made) {
     Builder b("pull", layout_);
-    b.repeats = true;
     b.residuals = &residuals_;
     b.keep = game_.keep_all ? Builder::Keep::read : Builder::Keep::none;
     GameLowering l(b, game_);

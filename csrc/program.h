@@ -105,9 +105,8 @@ struct Instr {
   Ref out, pre, dot_out, c_g, c_d, cc_g, cc_d, stats, v, v_moment, d_scale;
   Ref scratch;  // outer with theta: F of a weight stored by rows, then of the bias
 
-  bool repeated = false;  // what a step has computed, and its pull-back computes again
-  int64_t flops = 0;      // of products, the merged count
-  int64_t bytes = 0;      // read and written once each
+  int64_t flops = 0;  // of products, the merged count
+  int64_t bytes = 0;  // read and written once each
 };
 
 // Calls visit(ref, is_written) for every operand present; an accumulated output is read and written.
@@ -127,7 +126,6 @@ struct Procedure {
   std::vector<Instr> code;
   int64_t arena = 0;  // elements
   int64_t flops = 0, bytes = 0;
-  int64_t repeated_flops = 0;  // of `flops`: they are no work that a meta-step needs
 
   std::string table() const;
 };

@@ -32,8 +32,8 @@ void chain_back(Builder& b, Instr& instr, Sweep& net, int i) {
   set_activation(instr, s, Apply::chain);
   instr.ref = derivative_ref(b, net, i);
   if (active(s) && curved(s.activation))
-    net.g[i] = instr.pre = b.kept_product(b.rows(label(net.name, "g", i), net.rows, s.out), instr.depth);
-  net.delta[i] = instr.out = b.kept_product(b.rows(label(net.name, "delta", i), net.rows, s.out), instr.depth);
+    net.g[i] = instr.pre = b.kept(b.rows(label(net.name, "g", i), net.rows, s.out));
+  net.delta[i] = instr.out = b.kept(b.rows(label(net.name, "delta", i), net.rows, s.out));
 }
 
 }  // namespace
@@ -57,13 +57,13 @@ Sweep forward(Builder& b, Player player, const std::string& name, Ref parameters
       instr.b0 = b.tensor(parameters, s.tensor);
       if (instr.b0.bias_offset >= 0) instr.bias = instr.b0;
       if (active(s) && !from_output(s.activation, s.attributes))
-        net.a[i] = instr.pre = b.kept_product(b.rows(label(name, "a", i), rows, s.out), instr.depth);
+        net.a[i] = instr.pre = b.kept(b.rows(label(name, "a", i), rows, s.out));
     } else {
       instr.op = Op::elementwise;
       instr.a0 = net.h[i];
     }
     set_activation(instr, s, Apply::act);
-    instr.out = i + 1 == n && out ? out : b.kept_product(b.rows(label(name, "h", i + 1), rows, s.out), instr.depth);
+    instr.out = i + 1 == n && out ? out : b.kept(b.rows(label(name, "h", i + 1), rows, s.out));
     net.h.push_back(instr.out);
     b.emit(instr);
   }
@@ -106,7 +106,7 @@ void backward(Builder& b, Sweep& net, Ref seed, Ref scale, int input_rows) {
     if (i > 0)
       chain_back(b, instr, net, i - 1);
     else
-      net.input_cotangent = instr.out = b.kept_product(b.rows(net.name + ".dx", input_rows, s.in), instr.depth);
+      net.input_cotangent = instr.out = b.kept(b.rows(net.name + ".dx", input_rows, s.in));
     b.emit(instr);
   }
 }

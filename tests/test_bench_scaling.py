@@ -68,7 +68,7 @@ def test_buffers_grow_with_steps_unless_nested() -> None:
         for storage in ("nested", "auto")
     )
     assert few[50] < 1.5 * few[10]
-    assert many[50] > 4 * many[10]
+    assert many[50] > 3 * many[10]
 
 
 def test_a_point_that_cannot_be_had_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,9 +121,6 @@ def test_counts_add_up_over_tasks_and_steps() -> None:
         assert first == adapt + 3 * getattr(program.gradients(full=False), what)
         last, zeroth = (program.pull(["GD", "GD"], keep) for keep in (["GD", "GD"], ["G", "D"]))
         pulls = getattr(last, what) + getattr(zeroth, what)
-        if what == "flops":  # what the pull-back makes again is no work
-            assert 0 < last.repeated_flops < 0.2 * last.flops
-            pulls -= last.repeated_flops + zeroth.repeated_flops
         assert meta == adapt + 3 * (getattr(program.gradients(full=True), what) + pulls)
 
 
@@ -134,10 +131,8 @@ def test_the_ledger_tells_what_an_engine_holds() -> None:
     core = engine._core  # type: ignore[attr-defined]
     held = work.arena_bytes(engine, step.run)
     assert engine._pool is pool  # type: ignore[attr-defined]
-    saved, pull = (
-        3 * core.saved_elements(2),
-        core.pull_workspace(["GD", "GD"], ["G", "D"], False, False, 2, 1),
-    )
+    # Of one thread: the tasks share it.
+    saved, pull = core.saved_elements(2), core.pull_workspace(["GD", "GD"], ["G", "D"], False, False, 2, 1)
     others = core.adapt_workspace(1) + core.gradients_workspace(True, 1)
     assert held is not None
     assert 4 * (saved + pull) <= held <= 4 * (saved + pull + others)
