@@ -95,7 +95,8 @@ class Frame:
 def _places(t: Any) -> Tensor:
     """[n, taps, k], where a windowed weight's elements lie in phi."""
     n, k = torch.arange(t.n)[:, None, None] * t.weight_n, torch.arange(t.k) * t.weight_k
-    return t.weight + n + torch.tensor(t.weight_tap)[:, None] + k
+    places: Tensor = t.weight + n + torch.tensor(t.weight_tap)[:, None] + k
+    return places
 
 
 def _split(samples: Tensor, dimension: int, *sizes: int) -> Tensor:
@@ -177,7 +178,8 @@ class Interpreter:
         """[T, n, k], or [T, n, taps, k] of a layer with a window."""
         t = self.tensors[ref.tensor]
         if t.window >= 0:
-            return self._value(ref).index_select(1, _places(t).flatten()).view(-1, t.n, t.taps, t.k)
+            weight: Tensor = self._value(ref)[:, _places(t)]
+            return weight
         return self._value(ref)[:, t.weight : t.weight + t.n * t.k].view(-1, t.n, t.k)
 
     def _bias(self, ref: Any) -> Tensor:

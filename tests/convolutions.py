@@ -91,21 +91,17 @@ def _wide() -> GAN:
     """Whole vectors of channels, as fast networks have them."""
     return GAN(
         nn.Sequential(
-            nn.Linear(5, 32 * 4),
+            nn.Linear(5, 32 * 2),
             nn.LeakyReLU(0.2),
-            nn.Unflatten(1, (32, 2, 2)),
+            nn.Unflatten(1, (32, 1, 2)),
             nn.ConvTranspose2d(32, 16, 4, 2, 1),
-            nn.LeakyReLU(0.2),
-            nn.ConvTranspose2d(16, 1, 4, 2, 1),
             nn.Tanh(),
         ),
         nn.Sequential(
-            nn.Conv2d(1, 16, 4, 2, 1),
-            nn.LeakyReLU(0.2),
             nn.Conv2d(16, 32, 4, 2, 1),
             nn.LeakyReLU(0.2),
             nn.Flatten(),
-            nn.Linear(128, 1),
+            nn.Linear(64, 1),
         ),
         (5,),
     )

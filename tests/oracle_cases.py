@@ -247,21 +247,20 @@ def _chosen(seed: int) -> Iterator[Case]:
     wide = GAN(_mlp(17, 63, 63, 63, last=nn.Tanh()), _mlp(63, 63, 63, 1), (17,))
     yield Case("wide", wide, fakes=17, reals=16, steps=3, seed=seed)
     for i, (name, make_game) in enumerate(GAMES.items()):
-        for play in ("simultaneous", "alternating"):
-            yield Case(
-                f"conv-{name}-{play}",
-                make_game(),
-                fakes=(5, 4, 3)[i % 3],
-                reals=(4, 1, 6)[i % 3],
-                steps=(3, 2)[i % 2],
-                play=play,
-                momentum=0.5 if i % 4 == 3 else 0.0,
-                storage=STORAGE[(i + len(play)) % 4],
-                real=("repeat", "steps", "pool")[i % 3],
-                masks="random" if i % 3 == 1 else "",
-                scale=i % 2 == 1,
-                seed=seed,
-            )
+        yield Case(
+            f"conv-{name}",
+            make_game(),
+            fakes=(5, 4, 3)[i % 3],
+            reals=(4, 1, 6)[i % 3],
+            steps=(3, 2)[i % 2],
+            play=("simultaneous", "alternating")[(i // 2) % 2],
+            momentum=0.5 if i % 4 == 3 else 0.0,
+            storage=STORAGE[i % 4],
+            real=("repeat", "steps", "pool")[i % 3],
+            masks="random" if i % 3 == 1 else "",
+            scale=i % 2 == 1,
+            seed=seed,
+        )
     yield Case("zero-rate", plain, steps=3, zero_rate=True, scale=True, seed=seed)
 
 

@@ -48,28 +48,34 @@ void gather_weight(const WindowShape& w, const WindowGroup& group, const T* weig
   }
 }
 
-// acc += the gathered rows times one panel of the weight: taps that follow each other are one contraction.
-template <class T, int kRows>
-PYMGAN_INLINE void add_taps(Accumulators<T, kRows>& acc, const WindowShape& w, const WindowGroup& group, const T* rows,
-                            int64_t row, const T* panel, int channels) {
-  for (int j = 0; j < group.taps;) {
-    const int32_t* taps = w.numbers + group.first_tap;
-    int run = 1;
-    while (j + run < group.taps && taps[j + run] == taps[j] + run) ++run;
-    add_rows_times_panel<T, kRows>(acc, rows + int64_t{j} * channels, row, panel + int64_t{taps[j]} * channels * kLanes,
-                                   kLanes, run * channels);
-    j += run;
-  }
-}
+// Contractions are summed in parts of about this depth: a chain of a thousand additions would lose a digit.
+inline constexpr int kPartDepth = 64;
 
-// A tile [kRows][kLanes] in memory, `tile` += .
+// A tile [kRows][kLanes] in memory += the gathered rows times one panel of the weight. Taps that follow each other are
+// one contraction.
 template <class T, int kRows>
 void window_tile(const WindowShape& w, const WindowGroup& group, const T* rows, int64_t row, const T* panel,
                  int channels, T* tile) {
-  Accumulators<T, kRows> acc;
-  load_tile<T, kRows>(acc, tile, kLanes);
-  add_taps<T, kRows>(acc, w, group, rows, row, panel, channels);
-  store_tile<T, kRows, Fused::store>(acc, nullptr, tile, kLanes);
+  const int32_t* taps = w.numbers + group.first_tap;
+  for (int j = 0; j < group.taps;) {
+    Accumulators<T, kRows> acc;
+    load_tile<T, kRows>(acc, nullptr, 0);
+    for (int depth = 0; j < group.taps && depth < kPartDepth;) {
+      int run = 1;
+      while (j + run < group.taps && taps[j + run] == taps[j] + run && depth + run * channels < kPartDepth) ++run;
+      add_rows_times_panel<T, kRows>(acc, rows + int64_t{j} * channels, row,
+                                     panel + int64_t{taps[j]} * channels * kLanes, kLanes, run * channels);
+      j += run;
+      depth += run * channels;
+    }
+    unroll<kRows>([&](auto m) __attribute__((always_inline)) {
+      unroll<kVectors<T>>([&](auto v) __attribute__((always_inline)) {
+        constexpr int r = decltype(m)::value, c = decltype(v)::value;
+        T* at = tile + r * kLanes + c * Vec<T>::kWidth;
+        (Vec<T>::load(at) + acc[r][c]).store(at);
+      });
+    });
+  }
 }
 
 template <class T>
