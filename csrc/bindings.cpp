@@ -318,14 +318,18 @@ void bind_plan(py::module_& m) {
       .value("wasserstein", Loss::wasserstein);
   py::enum_<LayerKind>(m, "LayerKind")
       .value("linear", LayerKind::linear)
+      .value("convolution", LayerKind::convolution)
       .value("activation", LayerKind::activation)
       .value("reshape", LayerKind::reshape);
   py::class_<PlanRow>(m, "PlanRow")
       .def(py::init([](const std::string& kind, const std::string& name, int input, std::vector<int64_t> in_shape,
                        std::vector<int64_t> out_shape, int64_t weight, int64_t bias, const std::string& activation,
-                       std::array<double, 2> attributes) {
-             static const std::map<std::string, LayerKind> kinds{
-                 {"linear", LayerKind::linear}, {"activation", LayerKind::activation}, {"reshape", LayerKind::reshape}};
+                       std::array<double, 2> attributes, std::vector<int64_t> kernel, std::vector<int64_t> stride,
+                       std::vector<int64_t> padding, std::vector<int64_t> dilation, bool transposed) {
+             static const std::map<std::string, LayerKind> kinds{{"linear", LayerKind::linear},
+                                                                 {"convolution", LayerKind::convolution},
+                                                                 {"activation", LayerKind::activation},
+                                                                 {"reshape", LayerKind::reshape}};
              auto at = kinds.find(kind);
              if (at == kinds.end()) throw std::invalid_argument("plan: unknown layer kind '" + kind + "'");
              return PlanRow{at->second,
@@ -336,11 +340,18 @@ void bind_plan(py::module_& m) {
                             weight,
                             bias,
                             activation_of(activation),
-                            attributes};
+                            attributes,
+                            std::move(kernel),
+                            std::move(stride),
+                            std::move(padding),
+                            std::move(dilation),
+                            transposed};
            }),
            py::arg("kind"), py::arg("name"), py::arg("input"), py::arg("in_shape"), py::arg("out_shape"),
            py::arg("weight") = -1, py::arg("bias") = -1, py::arg("activation") = "identity",
-           py::arg("attributes") = std::array<double, 2>{})
+           py::arg("attributes") = std::array<double, 2>{}, py::arg("kernel") = std::vector<int64_t>{},
+           py::arg("stride") = std::vector<int64_t>{}, py::arg("padding") = std::vector<int64_t>{},
+           py::arg("dilation") = std::vector<int64_t>{}, py::arg("transposed") = false)
       .def_readonly("kind", &PlanRow::kind)
       .def_readonly("name", &PlanRow::name)
       .def_readonly("input", &PlanRow::input)
@@ -386,8 +397,21 @@ void bind_program(py::module_& m) {
       .def_property_readonly("player", [](const Tensor& t) { return index(t.player); })
       .def_readonly("n", &Tensor::n)
       .def_readonly("k", &Tensor::k)
+      .def_readonly("taps", &Tensor::taps)
+      .def_readonly("window", &Tensor::window)
+      .def_readonly("bias_sites", &Tensor::bias_sites)
+      .def_readonly("weight_n", &Tensor::weight_n)
+      .def_readonly("weight_k", &Tensor::weight_k)
+      .def_readonly("weight_tap", &Tensor::weight_tap)
       .def_readonly("weight", &Tensor::weight)
       .def_readonly("bias", &Tensor::bias);
+  py::class_<Form>(m, "Form").def_readonly("channels", &Form::channels).def_readonly("sites", &Form::sites);
+  py::class_<Window>(m, "Window")
+      .def_readonly("in_sites", &Window::in_sites)
+      .def_readonly("out_sites", &Window::out_sites)
+      .def_readonly("taps", &Window::taps)
+      .def_readonly("from_", &Window::from);
+  py::class_<Windows>(m, "Windows").def_readonly("forward", &Windows::forward).def_readonly("back", &Windows::back);
   py::class_<Ref>(m, "Ref")
       .def_readonly("value", &Ref::value)
       .def_readonly("row", &Ref::row)
@@ -414,6 +438,7 @@ void bind_program(py::module_& m) {
       .def_readonly("rows", &Instr::rows)
       .def_readonly("columns", &Instr::columns)
       .def_readonly("depth", &Instr::depth)
+      .def_readonly("window", &Instr::window)
       .def_readonly("rows0", &Instr::rows0)
       .def_readonly("rows1", &Instr::rows1)
       .def_readonly("adjoint", &Instr::adjoint)
@@ -458,6 +483,9 @@ void bind_program(py::module_& m) {
       .def(py::init([](const Plan& plan, const Game& game) { return std::make_unique<Program>(plan, game, Target{}); }),
            py::arg("plan"), py::arg("game"), "The program for an engine without packed layouts.")
       .def_property_readonly("tensors", [](const Program& p) { return p.layout().tensors; })
+      .def_property_readonly("windows", [](const Program& p) { return p.layout().windows; })
+      .def_property_readonly("z", [](const Program& p) { return p.layout().z; })
+      .def_property_readonly("x", [](const Program& p) { return p.layout().x; })
       .def_property_readonly("game", &Program::game)
       .def_property_readonly("step", &Program::step, py::return_value_policy::reference_internal)
       .def(

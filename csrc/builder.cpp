@@ -55,6 +55,15 @@ Ref Builder::scratch(const std::string& name, int64_t elements) {
   return add(std::move(v));
 }
 
+void Builder::through_window(Instr& product, int window) {
+  product.window = window;
+  if (window < 0 || !layout.target.packed) return;
+  // Rows of a tile, each with what its site sees, for both terms; and as much of a narrow weight.
+  const Windows& w = layout.windows[window];
+  const int64_t row = layout.target.pad((product.adjoint ? w.back : w.forward).most_taps * product.depth);
+  product.scratch = scratch("window", 2 * (kWindowTile + layout.target.narrow) * row);
+}
+
 Ref Builder::parameters(const std::string& name, Player player) {
   Value v;
   v.name = name;
@@ -107,19 +116,24 @@ Ref Builder::tensor(Ref r, int t) const {
 
 Ref Builder::tensor_back(Ref r, int t) {
   const Tensor& tensor = layout.tensors[t];
-  if (!layout.target.packed || tensor.by_rows || tensor.k <= layout.target.narrow) return this->tensor(r, t);
+  const bool linear = tensor.window < 0;
+  if (!layout.target.packed || (linear && (tensor.by_rows || tensor.k <= layout.target.narrow)))
+    return this->tensor(r, t);
   auto [at, fresh] = transposed_.try_emplace({r.value, t});
   if (fresh) {
     Value v;
     v.name = value(r).name + "." + std::to_string(t) + "^T";
     v.rows = tensor.n;
-    v.columns = tensor.k;
-    v.elements = tensor.n * layout.target.pad(tensor.k);
+    v.columns = tensor.inputs();
+    Tensor back = tensor;  // the roles of inputs and outputs are exchanged
+    std::swap(back.n, back.k);
+    back.by_rows = back.n <= layout.target.narrow;
+    v.elements = layout.target.pad(layout.packed_weight_size(back));
     Instr instr;
     instr.op = Op::transpose;
     instr.a0 = this->tensor(r, t);
     instr.rows = tensor.n;
-    instr.columns = tensor.k;
+    instr.columns = tensor.inputs();
     instr.out = add(std::move(v));
     instr.out.tensor = t;
     at->second = instr.out;
@@ -141,7 +155,9 @@ void Builder::forget_transposed(Ref r) {
 Instr& Builder::emit(Instr instr) {
   if (primal && keep == Keep::read) {
     bool all_kept = true;
-    visit_operands(instr, [&](const Ref& r, bool written) { all_kept &= !written || value(r).slot == Slot::residual; });
+    visit_operands(instr, [&](const Ref& r, bool written) {
+      all_kept &= !written || &r == &instr.scratch || value(r).slot == Slot::residual;
+    });
     if (all_kept) return dropped_ = std::move(instr);
   }
   instr.players = players;
@@ -212,18 +228,24 @@ void Builder::place_values() {
   }
 }
 
+// Products of one number with another that a weight takes for one sample.
+int64_t Builder::products_a_sample(const Instr& instr, const Ref& weight) const {
+  const Tensor& t = layout.tensors[weight.tensor];
+  return int64_t{t.n} * t.k * (instr.window < 0 ? 1 : layout.windows[instr.window].forward.pairs());
+}
+
 void Builder::count() {
   for (Instr& instr : procedure_.code) {
     if (instr.op == Op::product) {
-      const int64_t each = int64_t{2} * instr.rows * instr.columns * instr.depth;
+      const int64_t each = 2 * instr.rows * products_a_sample(instr, instr.b0 ? instr.b0 : instr.b1);
       instr.flops = (instr.a0 ? each : 0) + (instr.a1 ? each : 0);
     } else if (instr.op == Op::outer) {
-      instr.flops = int64_t{2} * instr.rows * instr.columns * (instr.rows0 + (instr.a1 ? instr.rows1 : 0));
+      instr.flops = 2 * products_a_sample(instr, instr.out) * (instr.rows0 + (instr.a1 ? instr.rows1 : 0));
     }
     instr.bytes = 0;
     visit_operands(instr, [&](const Ref& r, bool) {
       const Value& v = value(r);
-      const int64_t elements = r.tensor >= 0 ? int64_t{layout.tensors[r.tensor].n} * layout.tensors[r.tensor].k
+      const int64_t elements = r.tensor >= 0 ? int64_t{layout.tensors[r.tensor].n} * layout.tensors[r.tensor].inputs()
                                : v.shape == Shape::parameters
                                    ? v.elements
                                    : int64_t{std::max(1, std::min(instr.rows, v.rows))} * v.columns;

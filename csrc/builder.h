@@ -27,6 +27,7 @@ class Builder {
   Ref vector(const std::string& name, int rows);
   Ref statistics(const std::string& name);                          // of a head, for the trace
   Ref scratch(const std::string& name, int64_t elements);           // in the arena
+  void through_window(Instr& product, int window);                  // makes its contraction one over the window's taps
   Ref parameters(const std::string& name, Player player);           // in the arena
   Ref external(Slot slot, const std::string& name, int index = 0);  // of both players
   // A residual of the forward pass: a temp, or a slot in the residual block (see Keep).
@@ -50,6 +51,7 @@ class Builder {
   void drop_dead_code();
   void place_values();
   void count();
+  int64_t products_a_sample(const Instr& instr, const Ref& weight) const;
 
   Procedure procedure_;
   Instr dropped_;

@@ -311,6 +311,8 @@ class GameLowering {
     instr.rows = rows;
     instr.columns = columns;
     instr.out = out;
+    if (const int size = b.layout.z.features(); op == Op::noise && !b.layout.z.flat())  // drawn in torch's order
+      instr.scratch = b.scratch("drawn", rows * (b.layout.target.pad(size) + size));
     b.emit(instr);
   }
 };

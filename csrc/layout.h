@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "plan.h"
+#include "window.h"
 
 namespace pymgan {
 
@@ -23,31 +24,68 @@ struct Target {
   int64_t pad(int64_t n) const { return (n + lanes - 1) / lanes * lanes; }
 };
 
-// One Linear's weight [n][k] and bias [n].
+// How one sample lies in memory. In a network of Linears it is flat, in torch's order. Beside convolutions an image has
+// its sites one after the other, `ld` elements of which are `channels`: torch's has its channels one after the other.
+struct Form {
+  int channels = 1, sites = 1, ld = 1;
+  int stored() const { return sites * ld; }
+  int features() const { return sites * channels; }
+  bool flat() const { return ld == channels && (sites == 1 || channels == 1); }
+  auto operator<=>(const Form&) const = default;
+};
+
+// One layer's weight [n][taps][k] (outputs, taps, inputs) and bias [bias_sites][n].
 struct Tensor {
   Player player;
-  int n = 0, k = 0;
-  int64_t weight = -1, bias = -1;                // in torch's flat phi; bias -1: none
+  int n = 0, k = 0, taps = 1;
+  int window = -1;     // index into Layout::windows; -1: a Linear between flat samples, one tap
+  int bias_sites = 1;  // the output's sites, where each has a bias of its own
+  int bias_ld = 0;     // packed: [bias_sites][bias_ld], then padding
+  // In torch's flat phi: element (n, tap, k) at weight + n * weight_n + weight_tap[tap] + k * weight_k, bias (site, n)
+  // at bias + n * bias_sites + site. bias -1: none.
+  int64_t weight = -1, bias = -1;
+  int64_t weight_n = 0, weight_k = 1;
+  std::vector<int64_t> weight_tap{0};
   int64_t packed_weight = -1, packed_bias = -1;  // in the engine's vector, counted from the player's own start
-  bool by_rows = false;                          // [n][pad(k)] rather than panels
+  bool by_rows = false;                          // [n][pad(taps * k)] rather than panels of [taps][k][lanes]
+
+  int inputs() const { return taps * k; }
 };
 
 struct Stage {
   int tensor = -1;  // index into Layout::tensors; -1: activation only
   Activation activation = Activation::identity;
   std::array<double, 2> attributes{};
-  int in = 0, out = 0;  // features
+  Form from, to;
+  int in = 0, out = 0;  // elements of a sample as stored
+  int window = -1;      // of its tensor
+};
+
+struct Windows {
+  Window forward, back;
 };
 
 struct Layout {
   Target target;
   std::vector<Tensor> tensors;
   std::array<std::vector<Stage>, 2> stages;
+  std::vector<Windows> windows;
+  Form z, x;                       // of the generator's input and output
   std::array<int64_t, 2> size{};   // packed elements of each player
   std::array<int64_t, 2> start{};  // of each player in the packed vector of both
   int64_t total = 0;
 
   Layout(const Plan& plan, const Target& target);
+  Form form_of(const std::vector<int64_t>& shape) const;  // (channels, extents ...), or flat features
+  int64_t packed_weight_size(const Tensor& t) const;
+  int64_t packed_bias_size(const Tensor& t) const { return target.pad(t.bias_sites * t.bias_ld); }
+
+ private:
+  bool spatial_;  // samples with extents lie site by site
+  void add_network(const Network& net, Player player);
+  Form form_after(const Network& net, size_t row) const;
+  void add_linear(const PlanRow& row, Player player, const Form& from, const Form& to);
+  void add_convolution(const PlanRow& row, Player player, const Form& from, const Form& to);
 };
 
 }  // namespace pymgan

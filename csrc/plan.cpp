@@ -15,6 +15,10 @@ int64_t numel(const std::vector<int64_t>& shape) {
 int64_t PlanRow::in_features() const { return numel(in_shape); }
 int64_t PlanRow::out_features() const { return numel(out_shape); }
 
+bool Network::convolves() const {
+  return std::any_of(rows.begin(), rows.end(), [](const PlanRow& r) { return r.kind == LayerKind::convolution; });
+}
+
 const std::vector<int64_t>& Network::out_shape() const { return rows.empty() ? in_shape : rows.back().out_shape; }
 
 namespace {
@@ -28,6 +32,37 @@ using Range = std::pair<int64_t, int64_t>;  // [begin, end) in the flat phi
 // Features beyond this cannot be indexed by the engines' 32-bit row counts.
 constexpr int64_t kMaximumFeatures = int64_t{1} << 28;
 
+void check_convolution(const std::string& network, const PlanRow& row, std::vector<Range>& ranges) {
+  const size_t dims = row.kernel.size();
+  if (dims < 1 || dims > 2 || row.in_shape.size() != dims + 1 || row.out_shape.size() != dims + 1)
+    fail(network, row, "expected shapes (channels, extents ...) of one or two dimensions");
+  int64_t taps = 1;
+  for (size_t d = 0; d < dims; ++d) {
+    for (const auto* numbers : {&row.stride, &row.padding, &row.dilation})
+      if (numbers->size() != dims) fail(network, row, "expected a stride, padding and dilation for each dimension");
+    if (row.kernel[d] < 1 || row.stride[d] < 1 || row.dilation[d] < 1 || row.padding[d] < 0)
+      fail(network, row, "expected kernel, stride and dilation from 1 and padding from 0");
+    for (int64_t n : {row.kernel[d], row.stride[d], row.dilation[d], row.padding[d]})
+      if (n > kMaximumFeatures) fail(network, row, "expected numbers up to 2^28");
+    taps *= row.kernel[d];
+    // The larger side of a convolution has room for the windows of the smaller; what is left over is less than a stride
+    // or than the output padding, which is below the stride or the dilation.
+    const int64_t large = row.transposed ? row.out_shape[d + 1] : row.in_shape[d + 1],
+                  small = row.transposed ? row.in_shape[d + 1] : row.out_shape[d + 1];
+    const int64_t left =
+        large + 2 * row.padding[d] - row.dilation[d] * (row.kernel[d] - 1) - 1 - (small - 1) * row.stride[d];
+    if (left < 0 || left >= std::max(row.stride[d], row.dilation[d]))
+      fail(network, row, "expected extents that fit kernel, stride, padding and dilation");
+  }
+  if (row.weight < 0) fail(network, row, "expected a weight offset");
+  if (taps > kMaximumFeatures / row.in_shape[0] || taps * row.in_shape[0] > kMaximumFeatures / row.out_shape[0] ||
+      taps > kMaximumFeatures / numel({row.in_shape.begin() + 1, row.in_shape.end()}) ||
+      taps > kMaximumFeatures / numel({row.out_shape.begin() + 1, row.out_shape.end()}))
+    fail(network, row, "expected at most 2^28 weights, and taps times sites");
+  ranges.emplace_back(row.weight, row.weight + taps * row.in_shape[0] * row.out_shape[0]);
+  if (row.bias >= 0) ranges.emplace_back(row.bias, row.bias + row.out_shape[0]);
+}
+
 void check_row(const std::string& network, const Network& net, int index, std::vector<Range>& ranges) {
   const PlanRow& row = net.rows[index];
   if (row.input != index - 1)
@@ -40,7 +75,9 @@ void check_row(const std::string& network, const Network& net, int index, std::v
         fail(network, row, "expected extents from 1 to 2^28, got " + std::to_string(extent));
   if (row.in_features() > kMaximumFeatures || row.out_features() > kMaximumFeatures)
     fail(network, row, "expected at most 2^28 features a sample");
-  if (row.kind == LayerKind::linear) {
+  if (row.kind == LayerKind::convolution) {
+    check_convolution(network, row, ranges);
+  } else if (row.kind == LayerKind::linear) {
     if (row.in_shape.size() != 1 || row.out_shape.size() != 1)
       fail(network, row, "expected a flat input of one sample (put nn.Flatten() before it)");
     if (row.weight < 0) fail(network, row, "expected a weight offset");

@@ -9,7 +9,7 @@
 
 namespace pymgan {
 
-enum class LayerKind : uint8_t { linear, activation, reshape };
+enum class LayerKind : uint8_t { linear, convolution, activation, reshape };
 
 // Activations of layers; formulas.h holds f, f', f''. `identity` also means "no activation".
 enum class Activation : uint8_t { identity, leaky_relu, relu, elu, silu, softplus, tanh, sigmoid };
@@ -35,6 +35,9 @@ struct PlanRow {
   int64_t weight = -1, bias = -1;            // offsets into the flat phi; -1: none
   Activation activation = Activation::identity;
   std::array<double, 2> attributes{};  // slope (leaky_relu), alpha (elu), beta and threshold (softplus)
+  // convolution: one number a spatial dimension; shapes are (channels, extents ...)
+  std::vector<int64_t> kernel, stride, padding, dilation;
+  bool transposed = false;
 
   int64_t in_features() const;
   int64_t out_features() const;
@@ -45,6 +48,7 @@ struct Network {
   std::vector<PlanRow> rows;
 
   const std::vector<int64_t>& out_shape() const;
+  bool convolves() const;
 };
 
 // phi = parameters_to_vector(G) ++ parameters_to_vector(D): generator parameters come first.

@@ -88,7 +88,8 @@ struct Instr {
   Op op = Op::fill;
   uint8_t players = kBoth;    // executed if one of these players is active in the step
   int rows = 0, columns = 0;  // of the output
-  int depth = 0;              // contracted features of a product
+  int depth = 0;              // contracted features of a product; of one tap, with a window
+  int window = -1;            // product, outer: index into Layout::windows of its weight, -1: samples are flat
   int rows0 = 0, rows1 = 0;   // contracted rows of outer's terms; rows of combine's first term
   bool adjoint = false;       // product: B is W (a cotangent goes back), not W^T
   bool accumulate = false;
@@ -103,7 +104,8 @@ struct Instr {
   Ref theta, moment, rate_scale, moved;
   // outputs
   Ref out, pre, dot_out, c_g, c_d, cc_g, cc_d, stats, v, v_moment, d_scale;
-  Ref scratch;  // outer with theta: F of a weight stored by rows, then of the bias
+  // Outer with theta: F of a weight stored by rows, then of the bias. Product with a window: what a tile sees.
+  Ref scratch;
 
   int64_t flops = 0;  // of products, the merged count
   int64_t bytes = 0;  // read and written once each

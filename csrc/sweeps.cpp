@@ -16,6 +16,13 @@ void set_activation(Instr& instr, const Stage& s, Apply apply) {
   instr.attributes = s.attributes;
 }
 
+// What a product through stage s contracts.
+void contract(Builder& b, Instr& instr, const Stage& s) {
+  const bool flat = s.window < 0;
+  instr.depth = instr.adjoint ? (flat ? s.out : s.to.channels) : (flat ? s.in : s.from.channels);
+  b.through_window(instr, s.window);
+}
+
 // What f' and f'' of stage i are functions of: its output or its pre-activation.
 Ref derivative_ref(const Builder& b, const Sweep& net, int i) {
   const Stage& s = stages_of(b, net)[i];
@@ -52,7 +59,7 @@ Sweep forward(Builder& b, Player player, const std::string& name, Ref parameters
     instr.columns = s.out;
     if (s.tensor >= 0) {
       instr.op = Op::product;
-      instr.depth = s.in;
+      contract(b, instr, s);
       instr.a0 = net.h[i];
       instr.b0 = b.tensor(parameters, s.tensor);
       if (instr.b0.bias_offset >= 0) instr.bias = instr.b0;
@@ -95,7 +102,7 @@ void backward(Builder& b, Sweep& net, Ref seed, Ref scale, int input_rows) {
     if (s.tensor >= 0) {
       instr.op = Op::product;
       instr.adjoint = true;
-      instr.depth = s.out;
+      contract(b, instr, s);
       instr.b0 = b.tensor_back(net.parameters, s.tensor);
     } else if (i == 0) {
       net.input_cotangent = net.delta[0];
@@ -131,14 +138,15 @@ void weight_gradient(Builder& b, const Sweep& net, Ref scale, int rows, Ref out,
     instr.op = Op::outer;
     instr.rows = s.out;
     instr.columns = s.in;
+    instr.window = s.window;
     instr.rows0 = rows;
     instr.a0 = net.h[i];
     instr.b0 = delta;
     instr.out = b.tensor(out, s.tensor);
     if (theta) {
       const Tensor& t = b.layout.tensors[s.tensor];
-      const int64_t weight = t.by_rows ? t.n * b.layout.target.pad(t.k) : 0;
-      const int64_t bias = t.bias >= 0 ? b.layout.target.pad(t.n) : 0;
+      const int64_t weight = t.by_rows ? b.layout.packed_weight_size(t) : 0;
+      const int64_t bias = t.bias >= 0 ? b.layout.packed_bias_size(t) : 0;
       instr.player = net.player;
       instr.theta = b.tensor(theta, s.tensor);
       instr.rate_scale = b.tensor(b.external(Slot::rate_scale, "rate_scale"), s.tensor);
@@ -183,7 +191,7 @@ TangentSweep forward_tangent(Builder& b, const Sweep& net, Ref direction, Ref y0
       part.pre = at(pre, s.out);
       if (s.tensor >= 0) {
         part.op = Op::product;
-        part.depth = s.in;
+        contract(b, part, s);
         if (direction) {
           part.a0 = at(net.h[i], s.in);
           part.b0 = b.tensor(direction, s.tensor);
@@ -252,7 +260,7 @@ CotangentTangent backward_tangent(Builder& b, const Sweep& net, const TangentSwe
     if (s.tensor >= 0) {
       instr.op = Op::product;
       instr.adjoint = true;
-      instr.depth = s.out;
+      contract(b, instr, s);
       if (direction) {
         instr.a0 = net.delta[i];
         instr.b0 = b.tensor_back(direction, s.tensor);
@@ -286,6 +294,7 @@ void weight_tangent(Builder& b, const Sweep& net, const TangentSweep& tangent, c
     instr.op = Op::outer;
     instr.rows = s.out;
     instr.columns = s.in;
+    instr.window = s.window;
     instr.rows0 = rows;
     instr.a0 = net.h[i];
     instr.b0 = cotangent.d[i];

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,12 +12,16 @@ from torch import nn
 
 from .gan import GAN
 
-__all__ = ["build", "describe", "gan_from_config", "gan_to_config", "make", "mlp"]
+__all__ = ["build", "dcgan", "describe", "gan_from_config", "gan_to_config", "make", "mlp"]
+
+_CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "bias")
 
 # What of each layer makes it up again. Constructor arguments have the names of the attributes, except where
 # noted below.
 _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("in_features", "out_features", "bias"),
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d), _CONVOLUTION),
+    **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d), (*_CONVOLUTION, "output_padding")),
     nn.LeakyReLU: ("negative_slope",),
     nn.ReLU: (),
     nn.ELU: ("alpha",),
@@ -54,6 +59,10 @@ def describe(network: nn.Sequential) -> list[list[Any]]:
             arguments["bias"] = arguments["bias"] is not None
         if "unflattened_size" in arguments:
             arguments["unflattened_size"] = [int(size) for size in arguments["unflattened_size"]]
+        # Plain JSON has lists.
+        arguments = {
+            key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()
+        }
         rows.append([type(layer).__name__, arguments])
     return rows
 
@@ -129,21 +138,68 @@ def _stack(inputs: int, widths: Sequence[int], outputs: int) -> list[nn.Module]:
     return [*layers, nn.Linear(inputs, outputs)]
 
 
-def make(name: str, shape: Sequence[int], *, loss: str = "nonsaturating", seed: int = 0) -> GAN:
-    """A GAN by the name that `--arch` takes: "mlp", or "mlp:256,256" with hidden widths of one's own.
+def dcgan(
+    shape: Sequence[int],
+    *,
+    latent: int = 64,
+    channels: int = 16,
+    loss: str = "nonsaturating",
+    seed: int = 0,
+) -> GAN:
+    """Convolutions only (Radford et al. 2016, without batch norm): kernel 4, stride 2, LeakyReLU 0.2, tanh.
+
+    From 4x4 on, each layer of G doubles the extent and halves the channels, down to `channels` before the last; D is its mirror.
+
+    Args:
+        shape: of one sample, (C, H, H) with H = 8, 16, 32, 64 or another power of two.
 
     Raises:
-        ValueError: an unknown name or widths that are not positive numbers.
+        ValueError: another shape.
+    """
+    side = int(shape[-1])
+    if len(shape) != 3 or shape[1] != side or side < 8 or side & (side - 1):
+        raise ValueError(
+            f"expected arch 'dcgan' with square images of 8, 16, 32 or 64 pixels, got {tuple(shape)}"
+        )
+    doublings = side.bit_length() - 3
+    widths = [channels << (doublings - 1 - i) for i in range(doublings)]  # of 4x4, 8x8, ...
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator: list[nn.Module] = [
+            nn.Unflatten(1, (latent, 1, 1)),
+            nn.ConvTranspose2d(latent, widths[0], 4),
+        ]
+        for inner, outer in pairwise([*widths, shape[0]]):
+            generator += [nn.LeakyReLU(0.2), nn.ConvTranspose2d(inner, outer, 4, 2, 1)]
+        discriminator: list[nn.Module] = []
+        for inner, outer in pairwise([shape[0], *reversed(widths)]):
+            discriminator += [nn.Conv2d(inner, outer, 4, 2, 1), nn.LeakyReLU(0.2)]
+        discriminator += [nn.Conv2d(widths[0], 1, 4), nn.Flatten()]
+    return GAN(
+        nn.Sequential(*generator, nn.Tanh()), nn.Sequential(*discriminator), latent=(latent,), loss=loss
+    )
+
+
+def make(name: str, shape: Sequence[int], *, loss: str = "nonsaturating", seed: int = 0) -> GAN:
+    """A GAN by the name that `--arch` takes: "mlp", "mlp:256,256" with hidden widths of one's own, "dcgan", or "dcgan:32"
+    with the channels before its last layer.
+
+    Raises:
+        ValueError: an unknown name, widths that are not positive numbers, or samples that the architecture cannot make.
     """
     kind, _, rest = name.partition(":")
-    if kind != "mlp":
-        raise ValueError(f"expected arch 'mlp' or 'mlp:128,128' (hidden widths), got {name!r}")
-    if not rest:
-        return mlp(shape, loss=loss, seed=seed)
+    if kind not in ("mlp", "dcgan"):
+        raise ValueError(
+            f"expected arch 'mlp', 'mlp:128,128' (hidden widths), 'dcgan' or 'dcgan:32' (channels), got {name!r}"
+        )
     try:
-        widths = tuple(int(part) for part in rest.split(","))
+        widths = tuple(int(part) for part in rest.split(",")) if rest else ()
     except ValueError:
-        widths = ()
-    if not widths or min(widths) < 1:
-        raise ValueError(f"expected positive hidden widths as in arch 'mlp:128,128', got {name!r}")
-    return mlp(shape, widths=widths, loss=loss, seed=seed)
+        widths = (0,)
+    if any(width < 1 for width in widths):
+        raise ValueError(f"expected positive widths as in arch 'mlp:128,128' or 'dcgan:32', got {name!r}")
+    if kind == "mlp":
+        return mlp(shape, widths=widths or (128, 128), loss=loss, seed=seed)
+    if len(widths) > 1:
+        raise ValueError(f"expected one number of channels as in arch 'dcgan:32', got {name!r}")
+    return dcgan(shape, channels=widths[0] if widths else 16, loss=loss, seed=seed)

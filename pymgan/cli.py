@@ -129,7 +129,9 @@ def _add_train(commands: Any) -> None:
     add("--tasks", default=DEFAULTS["tasks"], help=f"{', '.join(NAMES)}, or a folder of folders of images")
     add("--size", type=int, default=16, help="side in pixels of the images of a folder")
     add("--channels", type=int, choices=(1, 3), default=1, help="channels of the images of a folder")
-    add("--arch", default="mlp", help="networks: mlp, or mlp:256,256 for hidden widths of your own")
+    add(
+        "--arch", default="mlp", help="networks: mlp, mlp:256,256 (hidden widths), dcgan, dcgan:32 (channels)"
+    )
     add("--loss", default="nonsaturating", help="nonsaturating, hinge, least_squares or wasserstein")
     _add_method(parser)
     add("--rivals", default=",".join(DEFAULTS["rivals"]), help="methods to compare with, or none")

@@ -95,18 +95,70 @@ class _Compiler:
         self.offset += count
         return at
 
+    def parameters_of(self, m: Any) -> tuple[int, int]:
+        """The offsets of a layer's weight and bias (-1: none), which follow each other."""
+        for parameter in m.parameters(recurse=False):
+            if (first := self.seen.setdefault(id(parameter), self.name)) != self.name:
+                raise self.fail("parameters of its own", f"parameters shared with layer {first}")
+        weight = self.take(m.weight.numel())
+        return weight, self.take(m.bias.numel()) if m.bias is not None else -1
+
 
 def _linear(c: _Compiler, m: nn.Linear) -> None:
     if len(c.shape) != 1:
         raise c.fail("a flat sample before it (put nn.Flatten() there)", f"a sample of shape {c.shape}")
     if c.shape[0] != m.in_features:
         raise c.fail(f"in_features={c.shape[0]}, the width before it", f"in_features={m.in_features}")
-    for parameter in m.parameters(recurse=False):
-        if (first := c.seen.setdefault(id(parameter), c.name)) != c.name:
-            raise c.fail("parameters of its own", f"parameters shared with layer {first}")
-    weight = c.take(m.weight.numel())
-    bias = c.take(m.bias.numel()) if m.bias is not None else -1
+    weight, bias = c.parameters_of(m)
     c.add("linear", (m.out_features,), weight=weight, bias=bias)
+
+
+def _convolution(dims: int) -> Callable[[_Compiler, Any], None]:
+    def compile_convolution(c: _Compiler, m: nn.Conv2d | nn.ConvTranspose2d) -> None:
+        transposed = isinstance(m, (nn.ConvTranspose1d, nn.ConvTranspose2d))
+        if len(c.shape) != dims + 1:
+            raise c.fail(
+                f"a sample of shape (channels, {', '.join(['extent'] * dims)})",
+                f"a sample of shape {c.shape}",
+            )
+        if c.shape[0] != m.in_channels:
+            raise c.fail(f"in_channels={c.shape[0]}, the channels before it", f"in_channels={m.in_channels}")
+        if m.groups != 1:
+            raise c.fail("groups=1", f"groups={m.groups}")
+        if m.padding_mode != "zeros":
+            raise c.fail("padding_mode='zeros'", f"padding_mode={m.padding_mode!r}")
+        kernel, stride, dilation = m.kernel_size, m.stride, m.dilation
+        if isinstance(m.padding, str):  # "valid" is 0; "same" pads evenly or not at all like torch
+            total = [d * (k - 1) if m.padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+            if any(t % 2 for t in total):
+                raise c.fail("padding='same' with dilation * (kernel - 1) even", f"kernel_size={kernel}")
+            padding = tuple(t // 2 for t in total)
+        else:
+            padding = tuple(int(p) for p in m.padding)
+        out = []
+        for d in range(dims):
+            reach = dilation[d] * (kernel[d] - 1) + 1
+            if transposed:
+                extra = m.output_padding[d]
+                out.append((c.shape[d + 1] - 1) * stride[d] - 2 * padding[d] + reach + extra)
+            else:
+                out.append((c.shape[d + 1] + 2 * padding[d] - reach) // stride[d] + 1)
+        if any(extent < 1 for extent in out):
+            raise c.fail("a kernel that fits the sample", f"an output of {tuple(out)}")
+        weight, bias = c.parameters_of(m)
+        c.add(
+            "convolution",
+            (m.out_channels, *out),
+            weight=weight,
+            bias=bias,
+            kernel=list(kernel),
+            stride=list(stride),
+            padding=list(padding),
+            dilation=list(dilation),
+            transposed=transposed,
+        )
+
+    return compile_convolution
 
 
 def _activation(name: str, *attributes: str) -> Callable[[_Compiler, nn.Module], None]:
@@ -143,6 +195,10 @@ def _identity(c: _Compiler, m: nn.Identity) -> None:
 
 LAYERS: dict[type[nn.Module], Callable[[_Compiler, Any], None]] = {
     nn.Linear: _linear,
+    nn.Conv1d: _convolution(1),
+    nn.Conv2d: _convolution(2),
+    nn.ConvTranspose1d: _convolution(1),
+    nn.ConvTranspose2d: _convolution(2),
     nn.LeakyReLU: _activation("leaky_relu", "negative_slope"),
     nn.ReLU: _activation("relu"),
     nn.ELU: _activation("elu", "alpha"),
@@ -198,8 +254,10 @@ def compile_plan(gan: GAN) -> Plan:
             discriminator does not give one score a sample.
     """
     generator, sample, split = _compile_network("generator", gan.generator, tuple(gan.latent), 0)
-    first = next((m for m in gan.discriminator.modules() if isinstance(m, nn.Linear)), None)
-    if first is not None and math.prod(sample) != first.in_features:
+    first = next(
+        (m for m in gan.discriminator.modules() if next(m.parameters(recurse=False), None) is not None), None
+    )
+    if isinstance(first, nn.Linear) and math.prod(sample) != first.in_features:
         raise ValueError(
             f"[plan] expected the generator's output to have the {first.in_features} values of the discriminator's "
             f"first Linear, got {math.prod(sample)} (shape {sample})"

@@ -92,6 +92,31 @@ class Frame:
     valid: Tensor | None = None
 
 
+def _places(t: Any) -> Tensor:
+    """[n, taps, k], where a windowed weight's elements lie in phi."""
+    n, k = torch.arange(t.n)[:, None, None] * t.weight_n, torch.arange(t.k) * t.weight_k
+    places: Tensor = t.weight + n + torch.tensor(t.weight_tap)[:, None] + k
+    return places
+
+
+def _split(samples: Tensor, dimension: int, *sizes: int) -> Tensor:
+    """The last dimension in several."""
+    return samples.reshape(*samples.shape[:dimension], *sizes)
+
+
+def _by_site(samples: Tensor, form: Any) -> Tensor:
+    """[T, B, features] in torch's order (channel, site) to (site, channel)."""
+    return _split(samples, 2, form.channels, form.sites).transpose(2, 3).flatten(2)
+
+
+def _seen(samples: Tensor, window: Any) -> Tensor:
+    """[T, B, out_sites, taps, channels]: what each output site sees of samples [T, B, in_sites * channels]; outside is 0."""
+    sites = _split(samples, 2, window.in_sites, -1)
+    outside = torch.zeros_like(sites[:, :, :1])
+    at = torch.tensor(window.from_).view(window.out_sites, window.taps)
+    return torch.cat((sites, outside), 2)[:, :, at % (window.in_sites + 1)]
+
+
 class Interpreter:
     """One procedure on one frame.
 
@@ -101,8 +126,11 @@ class Interpreter:
 
     def __init__(self, program: Any, procedure: Any, frame: Frame) -> None:
         self.tensors, self.game, self.procedure, self.frame = program.tensors, program.game, procedure, frame
+        self.windows, self.z, self.x = program.windows, program.z, program.x
         self.split = max(
-            t.weight + t.n * t.k + (t.n if t.bias >= 0 else 0) for t in self.tensors if t.player == 0
+            t.weight + t.n * t.taps * t.k + (t.n * t.bias_sites if t.bias >= 0 else 0)
+            for t in self.tensors
+            if t.player == 0
         )
         self.temps: dict[int, Tensor] = {}
         self.squares = [torch.zeros((), dtype=torch.float64)] * 2  # of fused updates' gradients, [T] a player
@@ -147,12 +175,21 @@ class Interpreter:
             self._target(ref)[:, ref.row : ref.row + result.shape[1]] = result
 
     def _weight(self, ref: Any) -> Tensor:
+        """[T, n, k], or [T, n, taps, k] of a layer with a window."""
         t = self.tensors[ref.tensor]
+        if t.window >= 0:
+            weight: Tensor = self._value(ref)[:, _places(t)]
+            return weight
         return self._value(ref)[:, t.weight : t.weight + t.n * t.k].view(-1, t.n, t.k)
 
     def _bias(self, ref: Any) -> Tensor:
+        """[T, n * sites], site by site where each has its own."""
         t = self.tensors[ref.tensor]
-        return self._value(ref)[:, t.bias : t.bias + t.n]
+        bias = self._value(ref)[:, t.bias : t.bias + t.n * t.bias_sites]
+        if t.window < 0:
+            return bias
+        bias = bias.view(-1, t.n, t.bias_sites).transpose(1, 2)
+        return bias.expand(-1, self.windows[t.window].forward.out_sites, -1).flatten(1)
 
     def _part(self, player: int) -> slice:
         return slice(0, self.split) if player == 0 else slice(self.split, None)
@@ -181,6 +218,12 @@ class Interpreter:
     def _product(self, i: Any) -> None:
         def times(a: Any, weight: Any) -> Tensor:
             w = self._weight(weight)
+            if i.window >= 0:
+                window = self.windows[i.window]
+                seen = _seen(self._rows(a, i.rows), window.back if i.adjoint else window.forward)
+                return torch.einsum("tbosn,tnsk->tbok" if i.adjoint else "tbosk,tnsk->tbon", seen, w).flatten(
+                    2
+                )
             return torch.bmm(self._rows(a, i.rows), w if i.adjoint else w.transpose(1, 2))
 
         total = torch.zeros((), dtype=self.frame.phi.dtype, device=self.frame.phi.device)
@@ -199,21 +242,35 @@ class Interpreter:
         self._finish(i, total)
 
     def _outer(self, i: Any) -> None:
-        delta = self._rows(i.b0, i.rows0)
-        weight, t = torch.bmm(delta.transpose(1, 2), self._rows(i.a0, i.rows0)), self.tensors[i.out.tensor]
+        delta, t = self._rows(i.b0, i.rows0), self.tensors[i.out.tensor]
+
+        def times(delta: Tensor, h: Tensor) -> Tensor:
+            if i.window < 0:
+                return torch.bmm(delta.transpose(1, 2), h).flatten(1)
+            window = self.windows[i.window].forward
+            sites = _split(delta, 2, window.out_sites, -1)
+            return torch.einsum("tbon,tbosk->tnsk", sites, _seen(h, window)).flatten(1)
+
+        weight = times(delta, self._rows(i.a0, i.rows0))
         if i.a1 is not None:
-            weight = weight + torch.bmm(self._rows(i.b1, i.rows1).transpose(1, 2), self._rows(i.a1, i.rows1))
+            weight = weight + times(self._rows(i.b1, i.rows1), self._rows(i.a1, i.rows1))
+        at = _places(t).flatten() if t.window >= 0 else torch.arange(t.weight, t.weight + t.n * t.k)
+        parts = [(at, weight)]
+        if t.bias >= 0:
+            bias = delta.sum(1)
+            if t.window >= 0:  # site by site: over all of them, or to torch's order
+                bias = _split(bias, 1, self.windows[t.window].forward.out_sites, -1)
+                bias = (bias.sum(1, keepdim=True) if t.bias_sites == 1 else bias).transpose(1, 2).flatten(1)
+            parts.append((torch.arange(t.bias, t.bias + t.n * t.bias_sites), bias))
         out = self._target(i.out)
-        parts = [(t.weight, weight.flatten(1))] + ([(t.bias, delta.sum(1))] if t.bias >= 0 else [])
         for at, part in parts:
             if i.theta is not None:
                 self.squares[i.player] = self.squares[i.player] + part.double().square().sum(1)
-                self._descend(i, slice(at, at + part.shape[1]), part)
-                continue
-            place = out[:, at : at + part.shape[1]]
-            place.copy_(place + part if i.accumulate else part)
+                self._descend(i, at, part)
+            else:
+                out[:, at] = out[:, at] + part if i.accumulate else part
 
-    def _descend(self, i: Any, part: slice, moved: Tensor) -> None:
+    def _descend(self, i: Any, part: slice | Tensor, moved: Tensor) -> None:
         """theta - rate scale moved, for the tasks whose player moves."""
         f = self.frame
         moves = (f.active[:, i.player] if f.valid is None else f.active[:, i.player] & f.valid)[:, None]
@@ -254,16 +311,17 @@ class Interpreter:
         self._write(i.out, one[..., None])
 
     def _noise(self, i: Any) -> None:
-        self._write(i.out, self.frame.noise(i.rows, i.columns))
+        self._write(i.out, _by_site(self.frame.noise(i.rows, i.columns), self.z))
 
     def _load(self, i: Any) -> None:
-        self._write(i.out, self.frame.real)
+        self._write(i.out, _by_site(self.frame.real, self.x))
 
     def _input(self, i: Any) -> None:
-        self._write(i.out, self.frame.inputs[i.index])
+        self._write(i.out, _by_site(self.frame.inputs[i.index], self.z if i.index == 0 else self.x))
 
     def _output(self, i: Any) -> None:
-        self.frame.output = self._rows(i.a0, i.rows)
+        sites = _split(self._rows(i.a0, i.rows), 2, self.x.sites, self.x.channels)
+        self.frame.output = sites.transpose(2, 3).flatten(2)
 
     def _head(self, i: Any) -> None:
         score = self._rows(i.a0, i.rows)[..., 0]

@@ -21,6 +21,7 @@ from torch.func import functional_call, vmap
 from pymgan.contract import Data, Engine, Rng, Schedule, State
 from pymgan.gan import GAN
 from pymgan.reference import ReferenceEngine
+from tests.convolutions import GAMES
 
 DRAWS = 32
 SPARE = 16  # draws beyond those, for the ones that are left out
@@ -245,6 +246,21 @@ def _chosen(seed: int) -> Iterator[Case]:
     yield Case("linear", linear, seed=seed)
     wide = GAN(_mlp(17, 63, 63, 63, last=nn.Tanh()), _mlp(63, 63, 63, 1), (17,))
     yield Case("wide", wide, fakes=17, reals=16, steps=3, seed=seed)
+    for i, (name, make_game) in enumerate(GAMES.items()):
+        yield Case(
+            f"conv-{name}",
+            make_game(),
+            fakes=(5, 4, 3)[i % 3],
+            reals=(4, 1, 6)[i % 3],
+            steps=(3, 2)[i % 2],
+            play=("simultaneous", "alternating")[(i // 2) % 2],
+            momentum=0.5 if i % 4 == 3 else 0.0,
+            storage=STORAGE[i % 4],
+            real=("repeat", "steps", "pool")[i % 3],
+            masks="random" if i % 3 == 1 else "",
+            scale=i % 2 == 1,
+            seed=seed,
+        )
     yield Case("zero-rate", plain, steps=3, zero_rate=True, scale=True, seed=seed)
 
 
@@ -264,10 +280,12 @@ def parameters(rng: Generator, gan: GAN, tasks: int, zero_head: str = "", gain: 
     """Parameters [T, P] float32 of unit-variance networks, other ones for every task."""
     parts = []
     for player, network in (("G", gan.generator), ("D", gan.discriminator)):
-        linear = [layer for layer in leaves(network) if isinstance(layer, nn.Linear)]
-        for layer in linear:
-            zero = player in zero_head and layer is linear[-1]
-            weight = rng.normal(0, gain / math.sqrt(layer.in_features), (tasks, layer.weight.numel()))
+        products = [layer for layer in leaves(network) if hasattr(layer, "weight")]
+        for layer in products:
+            zero = player in zero_head and layer is products[-1]
+            outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+            size = layer.weight.numel()
+            weight = rng.normal(0, gain * math.sqrt(outputs / size), (tasks, size))
             parts.append(0 * weight if zero else weight)
             if layer.bias is not None:
                 bias = rng.normal(0, 0.3, (tasks, layer.bias.numel()))

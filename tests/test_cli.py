@@ -160,7 +160,8 @@ def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
     [
         (["--tasks", "glyps"], "glyps"),
         (["--arch", "resnet"], "expected arch 'mlp'"),
-        (["--arch", "mlp:0"], "positive hidden widths"),
+        (["--arch", "mlp:0"], "positive widths"),
+        (["--arch", "dcgan:8,8"], "one number of channels"),
         (["--meta", "proto"], "expected a method"),
         (["--rivals", "joint,nobody"], "expected a method"),
         (["--meta", "joint", "--order", "1"], "order"),

@@ -190,7 +190,7 @@ void generate(const Kernels<T>& kernels, Program& program, const GenerateCall<T>
   const bool vjp = call.cotangent != nullptr;
   const Procedure& procedure = vjp ? program.generate_vjp(call.batch) : program.generate(call.batch);
   const int64_t total = layout.total, parameters = program.plan().parameters;
-  const int64_t latent = layout.stages[0].front().in, features = layout.stages[0].back().out;
+  const int64_t latent = layout.z.features(), features = layout.x.features();
   const int64_t stride = 2 * total + procedure.arena;
   parallel_for(call.tasks, call.threads, [&](int64_t t, int thread) {
     Carver<T> carver(call.workspace + thread * stride);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "finite.h"
+#include "noise.h"
 
 namespace pymgan::cpu {
 namespace {
@@ -113,7 +114,42 @@ class Interpreter {
     return t;
   }
 
+  WindowShape shape_of(const Window& w) const {
+    return {w.in_sites,       w.out_sites,        w.taps,
+            w.from.data(),    w.groups.data(),    static_cast<int>(w.groups.size()),
+            w.numbers.data(), w.first_pair.data()};
+  }
+
+  void window_product(const Instr& i) {
+    const Windows& windows = layout.windows[i.window];
+    const Tensor& w = layout.tensors[(i.b0 ? i.b0 : i.b1).tensor];
+    const Window& window = i.adjoint ? windows.back : windows.forward;
+    WindowProduct<T> p;
+    p.window = shape_of(window);
+    p.samples = i.rows;
+    p.columns = i.adjoint ? w.k : w.n;
+    p.channels = i.depth;
+    auto term = [&](const Ref& a, const Ref& b) {
+      WindowTerm<T> t;
+      if (!a) return t;
+      t.a = at(a), t.a_sample = ld(a), t.a_ld = form(window.in_sites, p.channels), t.b = at(b);
+      return t;
+    };
+    p.term0 = term(i.a0, i.b0);
+    p.term1 = term(i.a1, i.b1);
+    p.bias = bias_at(i.bias);
+    p.bias_site = w.bias_sites > 1 ? w.bias_ld : 0;
+    p.scale = at(i.scale);
+    p.dot = at(i.dot_out ? i.dot : Ref{});
+    p.dot_out = at(i.dot_out);
+    p.scratch = at(i.scratch);
+    p.out_ld = form(window.out_sites, p.columns);
+    p.epilogue = epilogue(i);
+    kernels.window_product(p);
+  }
+
   void product(const Instr& i) {
+    if (i.window >= 0) return window_product(i);
     Product<T> p;
     p.ahead = fetch_;
     p.rows = i.rows;
@@ -132,21 +168,12 @@ class Interpreter {
     const Tensor& w = layout.tensors[i.out.tensor];
     OuterProduct<T> p;
     p.ahead = fetch_;
-    auto term = [&](Ref h, Ref delta, int rows) {
-      OuterTerm<T> t;
-      if (!h) return t;
-      if (w.by_rows) std::swap(h, delta);
-      t.a = at(h), t.a_ld = ld(h), t.b = at(delta), t.b_ld = ld(delta), t.depth = rows;
-      return t;
-    };
-    p.term0 = term(i.a0, i.b0, i.rows0);
-    p.term1 = term(i.a1, i.b1, i.rows1);
     p.accumulate = i.accumulate;
     p.out = at(i.out);
     p.rows = w.by_rows ? w.n : w.k;
     p.columns = w.by_rows ? w.k : w.n;
-    p.out_panel = w.by_rows ? kLanes : int64_t{w.k} * kLanes;
-    p.out_row = w.by_rows ? pad(w.k) : kLanes;
+    p.out_panel = w.by_rows ? kLanes : int64_t{w.inputs()} * kLanes;
+    p.out_row = w.by_rows ? pad(w.inputs()) : kLanes;
     T* scratch = at(i.scratch);
     if (i.theta && !w.by_rows) {
       p.theta = at(i.theta);
@@ -156,17 +183,74 @@ class Interpreter {
     } else if (i.theta) {
       p.out = scratch;
     }
-    kernels.outer(p);
+    if (i.window >= 0)
+      window_outer(i, w, p);
+    else
+      flat_outer(i, w, p);
     if (w.by_rows) {
       // Here B is h, whose padding is an activation of zero, not zero.
-      for (int n = 0; n < w.n; ++n) std::fill(p.out + n * p.out_row + w.k, p.out + (n + 1) * p.out_row, T{0});
-      const int64_t size = w.n * pad(w.k);
+      for (int n = 0; n < w.n; ++n) std::fill(p.out + n * p.out_row + w.inputs(), p.out + (n + 1) * p.out_row, T{0});
+      const int64_t size = layout.packed_weight_size(w);
       if (i.theta) descend(i.player, size, scratch, at(i.theta), at(i.rate_scale), at(i.out)), scratch += size;
     }
     T* bias = bias_at(i.out);
     if (!bias) return;
-    kernels.column_sum(at(i.b0), i.rows0, ld(i.b0), i.theta ? scratch : bias, i.accumulate);
-    if (i.theta) descend(i.player, pad(w.n), scratch, bias_at(i.theta), bias_at(i.rate_scale), bias);
+    bias_gradient(i, w, i.theta ? scratch : bias);
+    if (i.theta) descend(i.player, layout.packed_bias_size(w), scratch, bias_at(i.theta), bias_at(i.rate_scale), bias);
+  }
+
+  void flat_outer(const Instr& i, const Tensor& w, OuterProduct<T>& p) {
+    auto term = [&](Ref h, Ref delta, int rows) {
+      OuterTerm<T> t;
+      if (!h) return t;
+      if (w.by_rows) std::swap(h, delta);
+      t.a = at(h), t.a_ld = ld(h), t.b = at(delta), t.b_ld = ld(delta), t.depth = rows;
+      return t;
+    };
+    p.term0 = term(i.a0, i.b0, i.rows0);
+    p.term1 = term(i.a1, i.b1, i.rows1);
+    kernels.outer(p);
+  }
+
+  void window_outer(const Instr& i, const Tensor& w, const OuterProduct<T>& update) {
+    const Window& window = layout.windows[i.window].forward;
+    const int64_t in_ld = form(window.in_sites, w.k), out_ld = form(window.out_sites, w.n);
+    WindowOuter<T> p;
+    p.window = shape_of(window);
+    p.update = update;
+    p.out_tap = w.by_rows ? w.k : int64_t{w.k} * kLanes;
+    auto term = [&](const Ref& h, const Ref& delta, int samples) {
+      WindowOuterTerm<T> t;
+      if (!h) return t;
+      t.a = at(h), t.a_sample = ld(h), t.a_ld = in_ld, t.a_site = window.pair_in.data();
+      t.b = at(delta), t.b_sample = ld(delta), t.b_ld = out_ld, t.b_site = window.pair_out.data();
+      t.samples = samples;
+      if (w.by_rows) {
+        std::swap(t.a, t.b), std::swap(t.a_sample, t.b_sample), std::swap(t.a_ld, t.b_ld);
+        std::swap(t.a_site, t.b_site);
+      }
+      return t;
+    };
+    p.term0 = term(i.a0, i.b0, i.rows0);
+    p.term1 = term(i.a1, i.b1, i.rows1);
+    (w.by_rows && w.k % kLanes != 0 ? kernels.window_outer_few : kernels.window_outer)(p);
+  }
+
+  // Between the sites of a sample: few channels, and those of a single site, lie without padding.
+  static int64_t form(int sites, int channels) { return sites == 1 || narrow(channels) ? channels : padded(channels); }
+
+  void bias_gradient(const Instr& i, const Tensor& w, T* out) {
+    const Ref& delta = i.b0;
+    if (i.window < 0 || w.bias_sites > 1) return kernels.column_sum(at(delta), i.rows0, ld(delta), out, i.accumulate);
+    const int sites = layout.windows[i.window].forward.out_sites;
+    const int64_t between = form(sites, w.n);
+    if (sites == 1 || between % kLanes == 0)
+      return kernels.column_sum(at(delta), i.rows0 * sites, sites == 1 ? ld(delta) : between, out, i.accumulate);
+    T sums[kNarrow] = {};
+    for (int s = 0; s < i.rows0; ++s)
+      for (int site = 0; site < sites; ++site)
+        for (int n = 0; n < w.n; ++n) sums[n] += at(delta)[s * ld(delta) + site * between + n];
+    for (int n = 0; n < kLanes; ++n) out[n] = (i.accumulate ? out[n] : T{0}) + (n < w.n ? sums[n] : T{0});
   }
 
   // What a fused update does, for a gradient in memory.
@@ -278,36 +362,51 @@ class Interpreter {
     kernels.update_adjoint(u);
   }
 
-  // [rows][columns] of the caller's into padded rows.
-  void copy_in(const Instr& i, const T* source, const int32_t* picked) const {
+  // The caller's rows, in torch's order, into ours.
+  void copy_in(const Instr& i, const Form& form, const T* source, const int32_t* picked) const {
     T* out = at(i.out);
-    const int64_t stride = ld(i.out);
-    for (int r = 0; r < i.rows; ++r) {
-      const T* row = source + (picked ? picked[r] : r) * int64_t{i.columns};
-      std::fill(std::copy_n(row, i.columns, out + r * stride), out + (r + 1) * stride, T{0});
+    const int64_t stride = ld(i.out), features = form.features();
+    for (int r = 0; r < i.rows; ++r, out += stride) {
+      const T* row = source + (picked ? picked[r] : r) * features;
+      if (form.flat()) {
+        std::fill(std::copy_n(row, features, out), out + stride, T{0});
+        continue;
+      }
+      std::fill_n(out, stride, T{0});
+      for (int s = 0; s < form.sites; ++s)
+        for (int c = 0; c < form.channels; ++c) out[s * form.ld + c] = row[c * form.sites + s];
     }
+  }
+  void copy_out(const Instr& i, const Form& form, T* target) const {
+    const T* source = at(i.a0);
+    for (int r = 0; r < i.rows; ++r, source += ld(i.a0), target += form.features())
+      for (int s = 0; s < form.sites; ++s)
+        for (int c = 0; c < form.channels; ++c) target[c * form.sites + s] = source[s * form.ld + c];
+  }
+
+  void noise(const Instr& i) const {
+    const Form& form = layout.z;
+    if (frame.noise) return copy_in(i, form, frame.noise, nullptr);
+    if (form.flat()) return kernels.noise(frame.key, i.rows, form.features(), ld(i.out), at(i.out));
+    dense_noise(kernels, frame.key, i.rows, form.features(), at(i.scratch),
+                at(i.scratch) + i.rows * padded(form.features()));
+    copy_in(i, form, at(i.scratch) + i.rows * padded(form.features()), nullptr);
   }
 
   void execute(const Instr& i) {
     switch (i.op) {
       case Op::noise:
-        if (frame.noise)
-          copy_in(i, frame.noise, nullptr);
-        else
-          kernels.noise(frame.key, i.rows, i.columns, ld(i.out), at(i.out));
+        noise(i);
         break;
       case Op::load:
-        copy_in(i, frame.real, frame.rows);
+        copy_in(i, layout.x, frame.real, frame.rows);
         break;
       case Op::input:
-        copy_in(i, frame.input[i.index], nullptr);
+        copy_in(i, i.index == 0 ? layout.z : layout.x, frame.input[i.index], nullptr);
         break;
-      case Op::output: {
-        const T* source = at(i.a0);
-        for (int r = 0; r < i.rows; ++r)
-          std::copy_n(source + r * ld(i.a0), i.columns, frame.output + r * int64_t{i.columns});
+      case Op::output:
+        copy_out(i, layout.x, frame.output);
         break;
-      }
       case Op::fill: {
         const bool vector = value(i.out).shape == Shape::vector;
         std::fill_n(at(i.out), vector ? i.rows : i.rows * ld(i.out), T{0});
@@ -362,7 +461,10 @@ class Interpreter {
         break;
       case Op::transpose: {
         const Tensor& w = layout.tensors[i.a0.tensor];
-        kernels.transpose(at(i.a0), w.n, w.k, at(i.out));
+        if (w.window < 0)
+          kernels.transpose(at(i.a0), w.n, w.k, at(i.out));
+        else
+          kernels.window_transpose(at(i.a0), w.n, w.taps, w.k, at(i.out));
         break;
       }
       case Op::copy:

@@ -6,6 +6,7 @@
 #include "kernels_noise.h"
 #include "kernels_product.h"
 #include "kernels_vector.h"
+#include "kernels_window.h"
 
 #define PYMGAN_STRING(x) PYMGAN_STRING_OF(x)
 #define PYMGAN_STRING_OF(x) #x
@@ -18,6 +19,9 @@ constexpr Kernels<T> table() {
   return {PYMGAN_STRING(PYMGAN_ISA_NAMESPACE),
           &product<T>,
           &outer<T>,
+          &window_product<T>,
+          &window_outer<T>,
+          &window_outer_few<T>,
           &elementwise<T>,
           &head<T>,
           &update<T>,
@@ -25,6 +29,7 @@ constexpr Kernels<T> table() {
           &row_dot<T>,
           &column_sum<T>,
           &transpose<T>,
+          &window_transpose<T>,
           &pack<T>,
           &unpack<T>,
           &noise<T>};

@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "../plan.h"
+#include "../window.h"
 
 namespace pymgan::cpu {
 
@@ -109,6 +110,60 @@ struct OuterProduct {
   int64_t out_panel = 0, out_row = 0;
 };
 
+// A Window of window.h as kernels see it.
+struct WindowShape {
+  int in_sites = 1, out_sites = 1, taps = 1;
+  const int32_t* from = nullptr;        // [out_sites][taps]
+  const WindowGroup* groups = nullptr;  // [group_count]
+  int group_count = 0;
+  const int32_t* numbers = nullptr;     // of the groups
+  const int32_t* first_pair = nullptr;  // [taps + 1]
+};
+
+template <class T>
+struct WindowTerm {
+  const T* a = nullptr;  // [samples] by a_sample, [in_sites] by a_ld, [channels]; null: the term is absent
+  int64_t a_sample = 0, a_ld = 0;
+  const T* b = nullptr;  // the packed weight [columns][taps][channels]
+};
+
+// out[s][site][n] = epilogue(scale[s] * (A0 B0 + bias) + A1 B1), contraction over taps and channels; dots as in
+// Product.
+template <class T>
+struct WindowProduct {
+  WindowShape window;
+  int samples = 0, columns = 0, channels = 0;  // columns: outputs of a site, channels: inputs of a site
+  WindowTerm<T> term0, term1;
+  const T* bias = nullptr;  // [padded(columns)], or with bias_site [out_sites][bias_site]
+  int64_t bias_site = 0;
+  const T* scale = nullptr;  // [samples]; null: 1
+  const T* dot = nullptr;    // as out
+  T* dot_out = nullptr;      // [samples][kLanes]
+  T* scratch = nullptr;      // [2][kWindowTile + kNarrow][padded(most taps of a group * channels)]
+  int64_t out_ld = 0;        // between sites; the epilogue's ld is between samples
+  Epilogue<T> epilogue;
+};
+
+template <class T>
+struct WindowOuterTerm {
+  const T* a = nullptr;  // [samples] by a_sample, sites by a_ld; null: the term is absent
+  const T* b = nullptr;
+  int64_t a_sample = 0, a_ld = 0, b_sample = 0, b_ld = 0;
+  const int32_t* a_site = nullptr;  // of every pair
+  const int32_t* b_site = nullptr;
+  int samples = 0;
+};
+
+// The weight's gradient: for every tap an outer product over its pairs. `update` says what becomes of it; its terms are
+// not used.
+template <class T>
+struct WindowOuter {
+  WindowShape window;
+  WindowOuterTerm<T> term0, term1;
+  OuterProduct<T> update;
+  int64_t out_tap = 0;
+};
+
 // out = epilogue(scale[m] * src[m][n]) over [M][ld]
 template <class T>
 struct Elementwise {
@@ -179,6 +234,9 @@ struct Kernels {
   const char* name;  // "v2", "avx2", "avx512", "portable"
   void (*product)(const Product<T>&);
   void (*outer)(const OuterProduct<T>&);
+  void (*window_product)(const WindowProduct<T>&);
+  void (*window_outer)(const WindowOuter<T>&);
+  void (*window_outer_few)(const WindowOuter<T>&);  // columns need not be whole vectors
   void (*elementwise)(const Elementwise<T>&);
   void (*head)(const Head<T>&);
   void (*update)(const Update<T>&);
@@ -189,6 +247,8 @@ struct Kernels {
   void (*column_sum)(const T* x, int rows, int64_t ld, T* out, bool accumulate);
   // panels of W [padded(N)/16][K][16] -> panels of W^T [padded(K)/16][N][16] (columns K..padded(K) zero)
   void (*transpose)(const T* w, int n, int k, T* out);
+  // the packed weight [n][taps][k] of a window to [k][taps][n], packed likewise
+  void (*window_transpose)(const T* w, int n, int taps, int k, T* out);
   // one weight between torch's [N][K] and its packed layout (panels, or rows if narrow(N)); padding is zeroed
   void (*pack)(const T* w, int n, int k, T* out);
   void (*unpack)(const T* packed, int n, int k, T* out);

@@ -50,8 +50,8 @@ struct MetaPlan {
 
   int rows() const { return static_cast<int>(halves.size()); }
   int64_t noise_rows() const { return std::max(samples, parts * program.game().fakes); }
-  int64_t latent() const { return program.layout().stages[0].front().in; }
-  int64_t features() const { return program.layout().stages[0].back().out; }
+  int64_t latent() const { return program.layout().z.features(); }
+  int64_t features() const { return program.layout().x.features(); }
   int64_t arena() const {
     int64_t most = std::max(program.step().arena, pulls.arena());
     for (const Procedure* p : {game, generate, generate_vjp})

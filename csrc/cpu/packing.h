@@ -8,14 +8,36 @@
 
 namespace pymgan::cpu {
 
+// Calls visit(packed, flat): where every element of a windowed weight lies, from its start and from phi's.
+template <class Visit>
+void visit_window_weight(const Tensor& t, Visit&& visit) {
+  for (int n = 0; n < t.n; ++n)
+    for (int tap = 0; tap < t.taps; ++tap)
+      for (int k = 0; k < t.k; ++k) {
+        const int64_t input = int64_t{tap} * t.k + k;
+        visit(t.by_rows ? n * padded(t.inputs()) + input
+                        : (int64_t{n / kLanes} * t.inputs() + input) * kLanes + n % kLanes,
+              t.weight + n * t.weight_n + t.weight_tap[tap] + k * t.weight_k);
+      }
+}
+template <class Visit>
+void visit_bias(const Tensor& t, Visit&& visit) {
+  for (int n = 0; t.bias >= 0 && n < t.n; ++n)
+    for (int site = 0; site < t.bias_sites; ++site)
+      visit(int64_t{site} * t.bias_ld + n, t.bias + int64_t{n} * t.bias_sites + site);
+}
+
 // flat [P] -> packed [total]; padding becomes zero.
 template <class T>
 void pack(const Kernels<T>& kernels, const Layout& layout, const T* flat, T* packed) {
   std::fill_n(packed, layout.total, T{0});
   for (const Tensor& t : layout.tensors) {
     T* start = packed + layout.start[index(t.player)];
-    kernels.pack(flat + t.weight, t.n, t.k, start + t.packed_weight);
-    if (t.bias >= 0) std::copy_n(flat + t.bias, t.n, start + t.packed_bias);
+    if (t.window < 0)
+      kernels.pack(flat + t.weight, t.n, t.k, start + t.packed_weight);
+    else
+      visit_window_weight(t, [&](int64_t at, int64_t from) { start[t.packed_weight + at] = flat[from]; });
+    visit_bias(t, [&](int64_t at, int64_t from) { start[t.packed_bias + at] = flat[from]; });
   }
 }
 
@@ -25,15 +47,13 @@ void unpack(const Kernels<T>& kernels, const Layout& layout, const T* packed, T*
   for (const Tensor& t : layout.tensors) {
     const bool wanted = halves & (t.player == Player::generator ? kGenerator : kDiscriminator);
     const T* start = packed + layout.start[index(t.player)];
-    if (wanted)
+    if (t.window < 0 && wanted)
       kernels.unpack(start + t.packed_weight, t.n, t.k, flat + t.weight);
-    else
+    else if (t.window < 0)
       std::fill_n(flat + t.weight, int64_t{t.n} * t.k, T{0});
-    if (t.bias < 0) continue;
-    if (wanted)
-      std::copy_n(start + t.packed_bias, t.n, flat + t.bias);
     else
-      std::fill_n(flat + t.bias, t.n, T{0});
+      visit_window_weight(t, [&](int64_t at, int64_t to) { flat[to] = wanted ? start[t.packed_weight + at] : T{0}; });
+    visit_bias(t, [&](int64_t at, int64_t to) { flat[to] = wanted ? start[t.packed_bias + at] : T{0}; });
   }
 }
 

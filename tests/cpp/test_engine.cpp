@@ -132,6 +132,77 @@ Plan random_plan() {
   return plan;
 }
 
+PlanRow image_row(LayerKind kind, std::vector<int64_t> in, std::vector<int64_t> out) {
+  PlanRow row;
+  row.kind = kind;
+  row.name = "image";
+  row.in_shape = std::move(in), row.out_shape = std::move(out);
+  return row;
+}
+
+PlanRow convolution_row(std::vector<int64_t> in, int64_t channels, bool transposed, int64_t& offset) {
+  PlanRow row = image_row(LayerKind::convolution, in, {channels});
+  row.transposed = transposed;
+  for (size_t d = 1; d < in.size(); ++d) {
+    const int64_t kernel = draw(1, 3), stride = draw(1, 2), dilation = draw(1, 2), padding = draw(0, 1);
+    const int64_t reach = dilation * (kernel - 1) + 1;
+    int64_t extent =
+        transposed ? (in[d] - 1) * stride - 2 * padding + reach : (in[d] + 2 * padding - reach) / stride + 1;
+    const bool fits = extent >= 1 && (transposed || in[d] + 2 * padding >= reach);
+    row.kernel.push_back(fits ? kernel : 1), row.stride.push_back(fits ? stride : 1);
+    row.dilation.push_back(fits ? dilation : 1), row.padding.push_back(fits ? padding : 0);
+    row.out_shape.push_back(fits ? extent : in[d]);
+  }
+  row.weight = offset;
+  offset += in[0] * channels * numel(row.kernel);
+  if (draw(0, 3) > 0) {
+    row.bias = offset;
+    offset += channels;
+  }
+  return row;
+}
+
+PlanRow linear_row(int64_t in, int64_t out, int64_t& offset) {
+  PlanRow row = image_row(LayerKind::linear, {in}, {out});
+  row.weight = offset, row.bias = offset + in * out;
+  offset += (in + 1) * out;
+  return row;
+}
+
+// Linear to an image, a transposed convolution, a convolution, Linear from an image, with activations between.
+Plan random_image_plan() {
+  static const int64_t channels[] = {1, 2, 3, 5, 16, 17};
+  auto some = [&] { return channels[draw(0, 5)]; };
+  auto bend = [](Network& net) {
+    PlanRow row = image_row(LayerKind::activation, net.out_shape(), net.out_shape());
+    row.activation = draw(0, 1) ? Activation::tanh : Activation::silu;
+    net.rows.push_back(row);
+  };
+  Plan plan;
+  int64_t offset = 0;
+  std::vector<int64_t> shape{some(), draw(1, 3), draw(1, 3)};
+  Network& g = plan.generator;
+  g.in_shape = {draw(1, 5)};
+  g.rows.push_back(linear_row(g.in_shape[0], numel(shape), offset));
+  bend(g);
+  g.rows.push_back(image_row(LayerKind::reshape, {numel(shape)}, shape));
+  g.rows.push_back(convolution_row(shape, some(), true, offset));
+  bend(g);
+  plan.generator_parameters = offset;
+  Network& d = plan.discriminator;
+  d.in_shape = g.out_shape();
+  d.rows.push_back(convolution_row(d.in_shape, some(), false, offset));
+  bend(d);
+  const int64_t features = numel(d.out_shape());
+  d.rows.push_back(image_row(LayerKind::reshape, d.out_shape(), {features}));
+  d.rows.push_back(linear_row(features, 1, offset));
+  plan.parameters = offset;
+  for (Network* net : {&g, &d})
+    for (size_t i = 0; i < net->rows.size(); ++i) net->rows[i].input = static_cast<int>(i) - 1;
+  plan.validate();
+  return plan;
+}
+
 // One adapt and pull-back with everything that they need.
 template <class T>
 struct Trial {
@@ -347,7 +418,7 @@ int main(int argc, char** argv) {
     for (int round = 0; round < rounds; ++round)
       for (bool alternating : {false, true})
         for (double momentum : {0.0, 0.9}) {
-          const Plan plan = random_plan();
+          const Plan plan = round % 2 ? random_image_plan() : random_plan();
           const Game game = random_game(alternating, momentum);
           now = std::string(sets[i].name) + (alternating ? " alternating" : " simultaneous") +
                 (momentum > 0 ? " momentum" : " sgd") + " loss " + std::to_string(static_cast<int>(game.loss)) +
