@@ -12,7 +12,8 @@ namespace pymgan {
 
 class Builder {
  public:
-  Builder(std::string name, const Layout& layout);
+  // moments: of the optimisers
+  Builder(std::string name, const Layout& layout, int moments = 0);
 
   const Layout& layout;
   uint8_t players = kBoth;  // tag of the instructions that follow
@@ -29,6 +30,7 @@ class Builder {
   Ref scratch(const std::string& name, int64_t elements);           // in the arena
   Ref parameters(const std::string& name, Player player);           // in the arena
   Ref external(Slot slot, const std::string& name, int index = 0);  // of both players
+  Ref moments(Slot slot, const std::string& name, int index = 0);   // of both players, all that the optimisers have
   // A residual of the forward pass: a temp, or a slot in the residual block (see Keep).
   Ref kept(Ref value);
   bool primal = false;  // emit() is inside the primal computation: what it has kept already is not made again
@@ -47,10 +49,12 @@ class Builder {
 
  private:
   Ref add(Value value);
+  Ref external(Slot slot, const std::string& name, int index, int vectors);
   void drop_dead_code();
   void place_values();
   void count();
 
+  int moments_;
   Procedure procedure_;
   Instr dropped_;
   std::map<std::pair<int, int>, Ref> transposed_;
