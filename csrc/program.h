@@ -161,7 +161,7 @@ class Program {
   const Game& game() const { return game_; }
   const Layout& layout() const { return layout_; }
   // Nothing but SGD: updates are fused into `outer`, and v itself is the direction of a pull-back.
-  bool plain() const { return game_.optimisers == std::vector{Optimiser::sgd}; }
+  bool plain() const { return game_.optimisers.size() == 1 && game_.optimisers[0] == Optimiser::sgd; }
   int moments() const;          // parameter-shaped vectors of the optimisers' state, as many as the largest needs
   bool reads_gradient() const;  // some adjoint does
   int64_t residual_elements() const { return residual_elements_; }

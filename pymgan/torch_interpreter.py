@@ -337,7 +337,7 @@ class Interpreter:
         knobs = {"momentum": self.game.momentum, "eps": self.game.eps, "past": (number > 1).double()}
         for i, beta in enumerate(self.game.betas, 1):
             knobs |= {f"beta{i}": beta, f"rest{i}": 1 - beta, f"bias{i}": 1 - beta**number}
-        return {name: torch.as_tensor(value).to(f.phi.device, dtype) for name, value in knobs.items()}
+        return {name: torch.as_tensor(value, dtype=dtype, device=f.phi.device) for name, value in knobs.items()}
 
     def _evaluate(self, part: str, variables: Values, otherwise: Tensor) -> Tensor:
         """A part of every task's own optimiser, [T, P_player]."""

@@ -100,21 +100,21 @@ double norm_of(int64_t n, const T* gradient, T eps) {
 }
 
 // Of the moments that a kind has; the others are not touched. Null: zero.
-template <class Optimiser, class T, class Load>
+template <class O, class T, class Load>
 PYMGAN_INLINE formulas::Moments<Vec<T>> load_moments(const T* const (&moment)[kMostMoments], const Load& load) {
   formulas::Moments<Vec<T>> m{Vec<T>(0.0), Vec<T>(0.0)};
-  if constexpr (Optimiser::kMoments > 0)
+  if constexpr (O::kMoments > 0)
     if (moment[0]) m.first = load(moment[0]);
-  if constexpr (Optimiser::kMoments > 1)
+  if constexpr (O::kMoments > 1)
     if (moment[1]) m.second = load(moment[1]);
   return m;
 }
-template <class Optimiser, class T, class Store>
+template <class O, class T, class Store>
 PYMGAN_INLINE void store_moments(const formulas::Moments<Vec<T>>& m, T* const (&moment)[kMostMoments],
                                  const Store& store) {
-  if constexpr (Optimiser::kMoments > 0)
+  if constexpr (O::kMoments > 0)
     if (moment[0]) store(m.first, moment[0]);
-  if constexpr (Optimiser::kMoments > 1)
+  if constexpr (O::kMoments > 1)
     if (moment[1]) store(m.second, moment[1]);
 }
 
