@@ -189,8 +189,8 @@ class GameLowering {
     return instr.out;
   }
 
-  // With plain SGD and without learned rates w = -rate v, so v itself is the direction (no copy of it is made), and what
-  // multiplies a direction carries the rate: c and c' of its player and, in G, the cotangents.
+  // With plain SGD and without learned rates w = -rate v, so v itself is the direction (no copy of it is made), and
+  // what multiplies a direction carries the rate: c and c' of its player and, in G, the cotangents.
   Scored with_rates(const Scored& s, uint8_t players) {
     Scored r = s;
     if (players & kGenerator) {

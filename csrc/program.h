@@ -45,18 +45,18 @@ const char* name(Op op);
 
 // Where a value lives.
 enum class Slot : uint8_t {
-  temp,        // arena, offset from liveness
-  residual,    // kept from a step for its pull-back: `saved` in storage mode "all"
-  phi,         // parameters before the step
-  phi_next,    // parameters after it
-  moment,      // of the optimiser, before the step
+  temp,         // arena, offset from liveness
+  residual,     // kept from a step for its pull-back: `saved` in storage mode "all"
+  phi,          // parameters before the step
+  phi_next,     // parameters after it
+  moment,       // of the optimiser, before the step
   moment_next,  // after it
-  rate_scale,  // learned multiplier of the rate, shared by all tasks
-  cotangent,   // v of cotangent `index`: of phi_{k+1} before the procedure, of phi_k after it
-  v_moment,    // the same for the moments
-  d_scale,     // derivative with respect to rate_scale
-  gradient,    // result of the `gradients` procedures, `index` of two
-  statistics,  // [6] of a head, for the trace: L_G, L_D, mean and deviation of the scores of fakes, then of reals
+  rate_scale,   // learned multiplier of the rate, shared by all tasks
+  cotangent,    // v of cotangent `index`: of phi_{k+1} before the procedure, of phi_k after it
+  v_moment,     // the same for the moments
+  d_scale,      // derivative with respect to rate_scale
+  gradient,     // result of the `gradients` procedures, `index` of two
+  statistics,   // [6] of a head, for the trace: L_G, L_D, mean and deviation of the scores of fakes, then of reals
 };
 inline constexpr int kSlots = 12;
 const char* name(Slot slot);

@@ -103,8 +103,8 @@ class State:
         moments: [T, engine.moments * P], one vector after the other. Of "momentum" and "nesterov" the velocity, of "optimistic"
             the gradient before, of "rmsprop" the mean square, of "adam" the mean and the mean square.
         count: int64 [T], inner steps done, which is also the step that the noise is drawn for.
-        updates: int64 [T, 2], updates of each player that its moments come from; with 0 there are none yet. Adam's bias correction
-            counts these, so a step in which the player was not active is not among them.
+        updates: int64 [T, 2], updates of each player that its moments come from; with 0 there are none yet. Adam's bias
+            correction counts these, so a step in which the player was not active is not among them.
         kind: int64 [T, 2], of those updates, as in `Schedule`. Neither moves in an engine without moments.
     """
 

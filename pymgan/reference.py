@@ -252,10 +252,10 @@ class ReferenceEngine:
             before = [vector[half] for vector in vectors]
             direction, after = gradient, before
             for index, name in enumerate(self.optimisers):
-                mine, (own, own_after) = (
-                    kind == index,
-                    self._direction(name, gradient, before, number[player]),
-                )
+                mine = kind == index
+                # Another kind's moments need not be squares; a root of them would be NaN, and so would 0 times its derivative.
+                number_of_it = torch.where(mine, number[player], 1)
+                own, own_after = self._direction(name, gradient, before, number_of_it)
                 direction = torch.where(mine, own, direction)
                 after = [torch.where(mine, new, old) for new, old in zip(own_after, after, strict=True)]
             moved = torch.where(moves, theta - rate[player] * scale[half] * direction, theta)
@@ -491,7 +491,7 @@ class ReferenceEngine:
     def _half(self, v: Tensor, half: str) -> Tensor:
         """`v` [T, P], or one of moments, with the other half set to zero."""
         result = v.clone()
-        vectors = result.unflatten(-1, (-1, self.parameters))
+        vectors = result.view(*result.shape[:-1], -1, self.parameters)
         if half == "G":
             vectors[..., self.generator_parameters :] = 0
         elif half == "D":

@@ -386,7 +386,7 @@ class TorchEngine:
     def _clear(self, v: Tensor | None, c: int, half: str) -> None:
         """Zeroes the halves of cotangent c, or of the moments', that `half` does not name."""
         if v is not None:
-            vectors = v[c].unflatten(1, (-1, self.parameters))
+            vectors = v[c].view(len(v[c]), -1, self.parameters)
             if "G" not in half:
                 vectors[..., : self.generator_parameters] = 0
             if "D" not in half:

@@ -328,8 +328,9 @@ class Interpreter:
         """Views [T, P_player] of the moments, or of their cotangents; empty where there are none."""
         if ref is None:
             return []
-        vectors = self._value(ref).unflatten(1, (-1, self.frame.phi.shape[1])).unbind(1)
-        return [vector[:, self._part(player)] for vector in vectors]
+        whole, size = self._value(ref), self.frame.phi.shape[1]
+        starts = range(0, whole.shape[1], size)
+        return [whole[:, start : start + size][:, self._part(player)] for start in starts]
 
     def _knobs(self, player: int) -> Values:
         """What formulas know beside gradient and moments; see csrc/optimisers.h."""
@@ -337,7 +338,9 @@ class Interpreter:
         knobs = {"momentum": self.game.momentum, "eps": self.game.eps, "past": (number > 1).double()}
         for i, beta in enumerate(self.game.betas, 1):
             knobs |= {f"beta{i}": beta, f"rest{i}": 1 - beta, f"bias{i}": 1 - beta**number}
-        return {name: torch.as_tensor(value, dtype=dtype, device=f.phi.device) for name, value in knobs.items()}
+        return {
+            name: torch.as_tensor(value, dtype=dtype, device=f.phi.device) for name, value in knobs.items()
+        }
 
     def _evaluate(self, part: str, variables: Values, otherwise: Tensor) -> Tensor:
         """A part of every task's own optimiser, [T, P_player]."""
@@ -369,9 +372,7 @@ class Interpreter:
         self._descend(i, self._part(i.player), self._evaluate("direction", variables, gradient))
         if i.moment_next is None:
             return
-        both = zip(
-            self._moments(i.moment, i.player), self._moments(i.moment_next, i.player), strict=True
-        )
+        both = zip(self._moments(i.moment, i.player), self._moments(i.moment_next, i.player), strict=True)
         for n, (moment, next_moment) in enumerate(both):
             used = torch.tensor([m > n for m in self._sizes()])[self.frame.kind][:, None]
             value = self._evaluate(f"m{n}", variables, moment)

@@ -204,10 +204,8 @@ def _methods(meta: Meta | str, rivals: Sequence[Meta | str]) -> list[Meta]:
     if isinstance(rivals, str):
         raise TypeError(f"expected rivals as a sequence of methods or names, got the string {rivals!r}")
     for rival in rivals:
-        if isinstance(rival, str):
-            value = method_by_name(rival, **{name: getattr(own, name) for name in SHARED})
-        else:
-            value = rival
+        shared = {name: getattr(own, name) for name in SHARED}
+        value = method_by_name(rival, **shared) if isinstance(rival, str) else rival
         if not isinstance(value, Meta):
             raise TypeError(f"expected rivals to be methods or names, got {type(value).__name__}")
         if value.inner_steps != own.inner_steps:

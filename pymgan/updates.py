@@ -18,8 +18,8 @@ class Updates:
 
     Attributes:
         kind: int64 [T, K].
-        number: int64 [T, K, 2], of the update since the player's moments were zero, from 1; None in an engine without moments. What
-            it says of a player that is not active has no meaning.
+        number: int64 [T, K, 2], of the update since the player's moments were zero, from 1; None in an engine without moments.
+            What it says of a player that is not active has no meaning.
         before: (State.updates, State.kind) before each step, and after the last: K + 1 of them; one without moments.
     """
 
@@ -52,9 +52,7 @@ def count_updates(
     for k in range(steps):
         now = kind[:, k, None]
         number = torch.where(last == now, updates, zero) + 1
-        updates, last = (
-            torch.where(active[:, k], new, old) for new, old in ((number, updates), (now, last))
-        )
+        updates, last = (torch.where(active[:, k], new, old) for new, old in ((number, updates), (now, last)))
         numbers.append(number)
         before.append((updates, last))
     return Updates(kind, torch.stack(numbers, 1), tuple(before))

@@ -53,8 +53,8 @@ class Case:
         zero_head: players whose last Linear starts at zero: scores are exactly 0, or samples are.
         zero_rate: the rate of the middle step is 0 for both players; its derivative is not.
         optimisers: with several of them, each task and step has one of its own.
-        eps: not the default, with which what is rounded in a gradient near zero decides the draw: there the direction of an adaptive
-            step turns within sqrt(eps).
+        eps: not the default, with which what is rounded in a gradient near zero decides the draw: there the direction of an
+            adaptive step turns within sqrt(eps).
     """
 
     name: str
@@ -273,9 +273,7 @@ def _chosen(seed: int) -> Iterator[Case]:
 
 def _optimisers(seed: int) -> Iterator[Case]:
     """Every kind alone in both plays, then engines whose schedule chooses."""
-    game = GAN(
-        _mlp(3, 17, 4, last=nn.Tanh(), between=nn.SiLU), _mlp(4, 17, 3, 1, between=nn.SiLU), (3,)
-    )
+    game = GAN(_mlp(3, 17, 4, last=nn.Tanh(), between=nn.SiLU), _mlp(4, 17, 3, 1, between=nn.SiLU), (3,))
     kinds = [kind for kind in OPTIMISERS if kind != "sgd"]
     for i, kind in enumerate(kinds):
         for play in ("simultaneous", "alternating"):
@@ -397,7 +395,7 @@ def _draw(case: Case, engine: ReferenceEngine, rng: Generator, T: int, slower: f
 
 
 def _pace(case: Case) -> float:
-    """Steps of about the same length whoever makes them: momentum adds them up, and an adaptive step moves every parameter by its rate."""
+    """Steps of about one length whoever makes them: momentum adds them up, an adaptive step moves all parameters by its rate."""
     slowed = {"momentum": 1 - case.momentum, "nesterov": 1 - case.momentum, "rmsprop": 0.1, "adam": 0.1}
     return min(slowed.get(kind, 1.0) for kind in case.optimisers)
 

@@ -27,16 +27,16 @@ P = 3 * 4 + 4 + 5
 
 def build(name: str, *optimisers: str) -> Engine:
     if name == "reference":
-        return ReferenceEngine(
-            GAME, fakes=5, reals=B, optimisers=optimisers or ("sgd",), dtype=torch.float32
-        )
+        return ReferenceEngine(GAME, fakes=5, reals=B, optimisers=optimisers or ("sgd",), dtype=torch.float32)
     return make(name)(Case("contract", GAME, fakes=5, reals=B, optimisers=optimisers or ("sgd",)))
 
 
 def state(width: int = 0, **changes: Any) -> State:
     """Of T tasks, zero."""
     whole = torch.zeros(T, dtype=torch.int64)
-    return replace(State(torch.zeros(T, width), whole, whole.new_zeros(T, 2), whole.new_zeros(T, 2)), **changes)
+    return replace(
+        State(torch.zeros(T, width), whole, whole.new_zeros(T, 2), whole.new_zeros(T, 2)), **changes
+    )
 
 
 @pytest.fixture(scope="module", params=["reference", "cpu", "torch"])
@@ -184,7 +184,11 @@ BAD_ADAPT: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"state": state(updates=torch.zeros(T, 2))}, TypeError, r"state.updates: expected torch.int64"),
     ({"state": state(updates=ONES[:, 0])}, ValueError, r"state.updates: expected \[2, 2\], got \[2\]"),
     ({"state": state(updates=-ONES)}, ValueError, r"state.updates: expected numbers from 0, got -1"),
-    ({"state": state(kind=ONES)}, ValueError, r"state.kind: expected numbers from 0 to 0, of sgd, got 1 to 1"),
+    (
+        {"state": state(kind=ONES)},
+        ValueError,
+        r"state.kind: expected numbers from 0 to 0, of sgd, got 1 to 1",
+    ),
     (
         {"schedule": Schedule(torch.zeros(2), kind=1)},
         ValueError,

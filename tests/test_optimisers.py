@@ -189,9 +189,7 @@ def test_a_change_of_kind_starts_from_zero_moments(engine: str) -> None:
     after = built.adapt(phi, Data(data.real[:, :3]), schedule_of([2, 2, 2]), rng)
     assert after.state.updates.tolist() == [[3, 3]] * T
     assert after.state.kind.tolist() == [[2, 2]] * T
-    second = built.adapt(
-        after.phi, Data(data.real[:, 3:]), schedule_of([0, 0, 0]), rng, state=after.state
-    )
+    second = built.adapt(after.phi, Data(data.real[:, 3:]), schedule_of([0, 0, 0]), rng, state=after.state)
     fresh = replace(alone.initial_state(T), count=after.state.count)
     wanted = alone.adapt(after.phi, Data(data.real[:, 3:]), Schedule(rate), rng, state=fresh)
     assert torch.equal(second.phi, wanted.phi)

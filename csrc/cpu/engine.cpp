@@ -158,8 +158,7 @@ void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule
   if (!call.weight) return;
   auto hand_out = [&](T* output, int64_t each, bool kept) {
     for (int64_t i = 0; i < cotangents * each; ++i, sums += total)
-      if (output)
-        unpack(kernels, layout, sums, output + i * parameters, kept ? call.halves[i].keep : uint8_t{kBoth});
+      if (output) unpack(kernels, layout, sums, output + i * parameters, kept ? call.halves[i].keep : uint8_t{kBoth});
   };
   hand_out(call.v0, 1, true);
   hand_out(call.v_moment0, moments, false);

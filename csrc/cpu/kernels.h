@@ -143,15 +143,15 @@ struct Update {
   int64_t n = 0;
   Optimiser kind = Optimiser::sgd;
   T rate = 0;
-  formulas::Knobs<T> knobs{};              // norm and along are found here
-  const T* gradient = nullptr;             // [n] F
-  const T* moment[kMostMoments] = {};      // [n] each, those that the kind has; null: zero
-  const T* scale = nullptr;                // [n] learned rates; null: 1
-  const T* theta = nullptr;                // [n]
+  formulas::Knobs<T> knobs{};          // norm and along are found here
+  const T* gradient = nullptr;         // [n] F
+  const T* moment[kMostMoments] = {};  // [n] each, those that the kind has; null: zero
+  const T* scale = nullptr;            // [n] learned rates; null: 1
+  const T* theta = nullptr;            // [n]
   // outputs
-  T* theta_out = nullptr;              // [n], may be theta; null: only norm2 is wanted
-  T* moment_out[kMostMoments] = {};    // [n] each, may be moment; may be null
-  double* norm2 = nullptr;             // sum of squares of F, in a fixed order; may be null
+  T* theta_out = nullptr;            // [n], may be theta; null: only norm2 is wanted
+  T* moment_out[kMostMoments] = {};  // [n] each, may be moment; may be null
+  double* norm2 = nullptr;           // sum of squares of F, in a fixed order; may be null
 };
 
 // Its adjoint: w and v_moment as in optimisers.h with a = -rate * scale * v; d_rate -= sum scale * d * v,

@@ -310,7 +310,8 @@ void same_bits(const cpu::Kernels<T>& kernels, const Plan& plan, Game game) {
   game.keep_all = true;
   Trial<T> all(kernels, plan, game, 3, 5);
   auto one = all.run("all", 1), two = all.run("all", 2);
-  expect(one.phi.same(two.phi) && one.moment.same(two.moment) && one.v_moment0.same(two.v_moment0) && one.v0.same(two.v0) && one.d_rate == two.d_rate && one.sums.same(two.sums),
+  expect(one.phi.same(two.phi) && one.moment.same(two.moment) && one.v_moment0.same(two.v_moment0) &&
+             one.v0.same(two.v0) && one.d_rate == two.d_rate && one.sums.same(two.sums),
          "threads change the bits");
   for (bool second_order : {true, false})
     expect(all.meta_gradient("all", 1, second_order).same(all.meta_gradient("all", 2, second_order)),
@@ -364,14 +365,13 @@ void finite_differences(const cpu::Kernels<double>& kernels, const Plan& plan, c
 }
 
 // Alone and with a schedule that chooses.
-const std::vector<std::vector<Optimiser>> kOptimisers{
-    {Optimiser::sgd},
-    {Optimiser::momentum},
-    {Optimiser::rmsprop},
-    {Optimiser::adam},
-    {Optimiser::sgd, Optimiser::normalised},
-    {Optimiser::sgd, Optimiser::momentum, Optimiser::nesterov, Optimiser::rmsprop, Optimiser::adam,
-     Optimiser::optimistic}};
+const std::vector<std::vector<Optimiser>> kOptimisers{{Optimiser::sgd},
+                                                      {Optimiser::momentum},
+                                                      {Optimiser::rmsprop},
+                                                      {Optimiser::adam},
+                                                      {Optimiser::sgd, Optimiser::normalised},
+                                                      {Optimiser::sgd, Optimiser::momentum, Optimiser::nesterov,
+                                                       Optimiser::rmsprop, Optimiser::adam, Optimiser::optimistic}};
 
 }  // namespace
 
@@ -387,9 +387,10 @@ int main(int argc, char** argv) {
         for (const std::vector<Optimiser>& optimisers : kOptimisers) {
           const Plan plan = random_plan();
           const Game game = random_game(alternating, optimisers);
-          now = std::string(sets[i].name) + (alternating ? " alternating" : " simultaneous") +
-                " " + name(optimisers.back()) + " of " + std::to_string(optimisers.size()) + " loss " + std::to_string(static_cast<int>(game.loss)) +
-                " fakes " + std::to_string(game.fakes) + " reals " + std::to_string(game.reals);
+          now = std::string(sets[i].name) + (alternating ? " alternating" : " simultaneous") + " " +
+                name(optimisers.back()) + " of " + std::to_string(optimisers.size()) + " loss " +
+                std::to_string(static_cast<int>(game.loss)) + " fakes " + std::to_string(game.fakes) + " reals " +
+                std::to_string(game.reals);
           for (const Network* net : {&plan.generator, &plan.discriminator})
             for (const PlanRow& row : net->rows)
               now += row.kind == LayerKind::linear ? " " + std::to_string(row.in_features()) +

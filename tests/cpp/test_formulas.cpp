@@ -73,20 +73,31 @@ void test_optimisers() {
         const double mu = 0.9, b1 = 0.8, b2 = 0.95, eps = 0.5, a = 0.7;
         // normalised: as if another element had 0.5
         const double norm = std::sqrt(f * f + 0.25 + eps);
-        std::map<std::string, double> at{
-            {"F", f},          {"m0", m0},        {"m1", m1},    {"momentum", mu},
-            {"beta1", b1},     {"beta2", b2},     {"eps", eps},  {"past", number > 1},
-            {"rest1", 1 - b1}, {"rest2", 1 - b2}, {"norm", norm}, {"bias1", 1 - std::pow(b1, number)},
-            {"a", a},          {"v0", -0.6},      {"v1", 0.5},   {"bias2", 1 - std::pow(b2, number)},
-            {"along", a * f / norm}};
-        const double mean = b1 * m0 + (1 - b1) * f, square = b2 * (kind == Optimiser::adam ? m1 : m0) + (1 - b2) * f * f;
+        std::map<std::string, double> at{{"F", f},
+                                         {"m0", m0},
+                                         {"m1", m1},
+                                         {"momentum", mu},
+                                         {"beta1", b1},
+                                         {"beta2", b2},
+                                         {"eps", eps},
+                                         {"past", number > 1},
+                                         {"rest1", 1 - b1},
+                                         {"rest2", 1 - b2},
+                                         {"norm", norm},
+                                         {"bias1", 1 - std::pow(b1, number)},
+                                         {"a", a},
+                                         {"v0", -0.6},
+                                         {"v1", 0.5},
+                                         {"bias2", 1 - std::pow(b2, number)},
+                                         {"along", a * f / norm}};
+        const double mean = b1 * m0 + (1 - b1) * f,
+                     square = b2 * (kind == Optimiser::adam ? m1 : m0) + (1 - b2) * f * f;
         double wanted = f;
         if (kind == Optimiser::normalised) wanted = f / norm;
         if (kind == Optimiser::momentum) wanted = mu * m0 + f;
         if (kind == Optimiser::nesterov) wanted = mu * (mu * m0 + f) + f;
         if (kind == Optimiser::rmsprop) wanted = f / std::sqrt(square + eps);
-        if (kind == Optimiser::adam)
-          wanted = mean / at["bias1"] / std::sqrt(square / at["bias2"] + eps);
+        if (kind == Optimiser::adam) wanted = mean / at["bias1"] / std::sqrt(square / at["bias2"] + eps);
         if (kind == Optimiser::optimistic && number > 1) wanted = 2 * f - m0;
         check::near(optimiser_of(kind, "direction", at), wanted, 1e-14, what);
         auto objective = [&](const char* variable, double by) {
@@ -97,8 +108,8 @@ void test_optimisers() {
                  at["v1"] * optimiser_of(kind, "m1", moved);
         };
         for (auto [part, variable] : {std::pair{"w", "F"}, std::pair{"v0", "m0"}, std::pair{"v1", "m1"}})
-          check::near(optimiser_of(kind, part, at), (objective(variable, step) - objective(variable, -step)) / (2 * step),
-                      1e-6, what + ", " + part);
+          check::near(optimiser_of(kind, part, at),
+                      (objective(variable, step) - objective(variable, -step)) / (2 * step), 1e-6, what + ", " + part);
       }
 }
 

@@ -365,7 +365,8 @@ class Tests {
     const int moments = moments_of(kind);
     Buffer<T> gradient(n), scale(n), theta(n), out(n), v(n), w(n), d_scale(n);
     Buffer<T> m0(n), m1(n), next0(n), next1(n), v0(n), v1(n);
-    for (Buffer<T>* b : {&gradient, &scale, &theta, &v, &m0, &m1, &v0, &v1}) b->fill([](int64_t) { return draw(false); });
+    for (Buffer<T>* b : {&gradient, &scale, &theta, &v, &m0, &m1, &v0, &v1})
+      b->fill([](int64_t) { return draw(false); });
     for (Buffer<T>* b : {&m0, &m1})  // they may be squares
       for (int64_t i = 0; i < n; ++i) (*b)[i] = std::abs((*b)[i]);
     d_scale.fill([](int64_t i) { return i % 3; });
