@@ -60,6 +60,8 @@ cpu::InnerSchedule<T> schedule_of(const py::dict& d) {
   s.rate = pointer<const double>(d["rate"].cast<Address>());
   s.active = pointer<const uint8_t>(get<Address>(d, "active", 0));
   s.scale = pointer<const T>(get<Address>(d, "scale", 0));
+  s.kind = pointer<const uint8_t>(get<Address>(d, "kind", 0));
+  s.number = pointer<const int32_t>(get<Address>(d, "number", 0));
   return s;
 }
 
@@ -384,15 +386,26 @@ void bind_plan(py::module_& m) {
 void bind_program(py::module_& m) {
   py::class_<Game>(m, "Game")
       .def(py::init([](const std::string& loss, double smoothing, int fakes, int reals, bool alternating,
-                       double momentum, bool keep_all) {
-             return Game{loss_of(loss), smoothing, fakes, reals, alternating, momentum, keep_all};
+                       const std::vector<std::string>& optimisers, double momentum, std::array<double, 2> betas,
+                       double eps, bool keep_all) {
+             Game game{loss_of(loss), smoothing, fakes, reals, alternating, keep_all, {}, momentum, betas, eps};
+             for (const std::string& kind : optimisers) game.optimisers.push_back(optimiser_of(kind));
+             return game;
            }),
            py::arg("loss"), py::arg("smoothing"), py::arg("fakes"), py::arg("reals"), py::arg("alternating"),
-           py::arg("momentum"), py::arg("keep_all") = false)
+           py::arg("optimisers"), py::arg("momentum"), py::arg("betas"), py::arg("eps"), py::arg("keep_all") = false)
       .def_readonly("loss", &Game::loss)
       .def_readonly("smoothing", &Game::smoothing)
       .def_readonly("alternating", &Game::alternating)
-      .def_readonly("momentum", &Game::momentum);
+      .def_property_readonly("optimisers",
+                             [](const Game& g) {
+                               std::vector<std::string> names;
+                               for (Optimiser kind : g.optimisers) names.emplace_back(name(kind));
+                               return names;
+                             })
+      .def_readonly("momentum", &Game::momentum)
+      .def_readonly("betas", &Game::betas)
+      .def_readonly("eps", &Game::eps);
   py::class_<Tensor>(m, "Tensor")
       .def_property_readonly("player", [](const Tensor& t) { return index(t.player); })
       .def_readonly("n", &Tensor::n)
@@ -465,7 +478,7 @@ void bind_program(py::module_& m) {
   operand("bias", &Instr::bias), operand("scale", &Instr::scale), operand("dot", &Instr::dot);
   operand("ref", &Instr::ref), operand("q", &Instr::q), operand("g", &Instr::g);
   operand("theta", &Instr::theta), operand("moment", &Instr::moment), operand("rate_scale", &Instr::rate_scale);
-  operand("moved", &Instr::moved), operand("out", &Instr::out), operand("pre", &Instr::pre),
+  operand("moment_next", &Instr::moment_next), operand("out", &Instr::out), operand("pre", &Instr::pre),
       operand("dot_out", &Instr::dot_out);
   operand("c_g", &Instr::c_g), operand("c_d", &Instr::c_d), operand("cc_g", &Instr::cc_g),
       operand("cc_d", &Instr::cc_d);
@@ -487,6 +500,7 @@ void bind_program(py::module_& m) {
       .def_property_readonly("z", [](const Program& p) { return p.layout().z; })
       .def_property_readonly("x", [](const Program& p) { return p.layout().x; })
       .def_property_readonly("game", &Program::game)
+      .def_property_readonly("moments", &Program::moments)
       .def_property_readonly("step", &Program::step, py::return_value_policy::reference_internal)
       .def(
           "pull",
@@ -545,6 +559,15 @@ PYBIND11_MODULE(_core, m) {
       },
       py::arg("loss"), py::arg("term"), py::arg("order"),
       "A loss's term 'g', 'd_fake' or 'd_real' of the score s, or a derivative; e is the smoothing.");
+  m.def(
+      "optimiser_formula",
+      [](const std::string& kind, const std::string& part) {
+        return tuple_of(optimiser_expression(optimiser_of(kind), part));
+      },
+      py::arg("kind"), py::arg("part"), "A part of an inner optimiser's update or of its adjoint; see expression.h.");
+  m.def(
+      "optimiser_moments", [](const std::string& kind) { return moments_of(optimiser_of(kind)); }, py::arg("kind"),
+      "Vectors that an inner optimiser carries.");
   m.def(
       "distance",
       [](bool is_double, const py::dict& call) { is_double ? distance<double>(call) : distance<float>(call); },

@@ -5,7 +5,9 @@
 
 namespace pymgan {
 
-Builder::Builder(std::string name, const Layout& l) : layout(l) { procedure_.name = std::move(name); }
+Builder::Builder(std::string name, const Layout& l, int moments) : layout(l), moments_(moments) {
+  procedure_.name = std::move(name);
+}
 
 Ref Builder::add(Value value) {
   procedure_.values.push_back(std::move(value));
@@ -73,7 +75,13 @@ Ref Builder::parameters(const std::string& name, Player player) {
   return add(std::move(v));
 }
 
-Ref Builder::external(Slot slot, const std::string& name, int i) {
+Ref Builder::external(Slot slot, const std::string& name, int i) { return external(slot, name, i, 1); }
+
+Ref Builder::moments(Slot slot, const std::string& name, int i) {
+  return moments_ > 0 ? external(slot, name, i, moments_) : Ref{};
+}
+
+Ref Builder::external(Slot slot, const std::string& name, int i, int vectors) {
   for (size_t at = 0; at < procedure_.values.size(); ++at)
     if (const Value& v = procedure_.values[at]; v.slot == slot && v.index == i) {
       Ref r;
@@ -85,8 +93,8 @@ Ref Builder::external(Slot slot, const std::string& name, int i) {
   v.slot = slot;
   v.shape = Shape::parameters;
   v.index = i;
-  v.elements = layout.total;
-  v.offset = i * layout.total;
+  v.elements = vectors * layout.total;
+  v.offset = i * v.elements;
   return add(std::move(v));
 }
 

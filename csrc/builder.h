@@ -12,7 +12,8 @@ namespace pymgan {
 
 class Builder {
  public:
-  Builder(std::string name, const Layout& layout);
+  // moments: of the optimisers
+  Builder(std::string name, const Layout& layout, int moments = 0);
 
   const Layout& layout;
   uint8_t players = kBoth;  // tag of the instructions that follow
@@ -30,6 +31,7 @@ class Builder {
   void through_window(Instr& product, int window);                  // makes its contraction one over the window's taps
   Ref parameters(const std::string& name, Player player);           // in the arena
   Ref external(Slot slot, const std::string& name, int index = 0);  // of both players
+  Ref moments(Slot slot, const std::string& name, int index = 0);   // of both players, all that the optimisers have
   // A residual of the forward pass: a temp, or a slot in the residual block (see Keep).
   Ref kept(Ref value);
   bool primal = false;  // emit() is inside the primal computation: what it has kept already is not made again
@@ -48,11 +50,13 @@ class Builder {
 
  private:
   Ref add(Value value);
+  Ref external(Slot slot, const std::string& name, int index, int vectors);
   void drop_dead_code();
   void place_values();
   void count();
   int64_t products_a_sample(const Instr& instr, const Ref& weight) const;
 
+  int moments_;
   Procedure procedure_;
   Instr dropped_;
   std::map<std::pair<int, int>, Ref> transposed_;

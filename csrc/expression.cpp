@@ -43,6 +43,7 @@ Expression expm1(const Expression& a) { return Expression::make("expm1", {a}); }
 Expression log1p(const Expression& a) { return Expression::make("log1p", {a}); }
 Expression tanh(const Expression& a) { return Expression::make("tanh", {a}); }
 Expression abs(const Expression& a) { return Expression::make("abs", {a}); }
+Expression sqrt(const Expression& a) { return Expression::make("sqrt", {a}); }
 Expression max(const Expression& a, const Expression& b) { return Expression::make("max", {a, b}); }
 Expression where_positive(const Expression& c, const Expression& a, const Expression& b) {
   return Expression::make("where_positive", {c, a, b});
@@ -69,6 +70,26 @@ Expression loss_expression(Loss loss, const std::string& term, int order) {
     if (term == "d_fake") return pick(l.d_fake(s, e));
     if (term == "d_real") return pick(l.d_real(s, e));
     throw std::invalid_argument("loss: expected term 'g', 'd_fake' or 'd_real', got '" + term + "'");
+  });
+}
+
+Expression optimiser_expression(Optimiser kind, const std::string& part) {
+  auto x = [](const char* name) { return Expression::variable(name); };
+  const formulas::Knobs<Expression> k{x("momentum"), x("beta1"), x("beta2"), x("rest1"), x("rest2"), x("bias1"),
+                                      x("bias2"),    x("eps"),   x("past"),  x("norm"),  x("along")};
+  const Expression f = x("F");
+  const formulas::Moments<Expression> m{x("m0"), x("m1")};
+  return formulas::visit(kind, [&](auto optimiser) {
+    const auto moved = optimiser.move(f, m, k);
+    const auto pulled = optimiser.adjoint(f, m, x("a"), formulas::Moments<Expression>{x("v0"), x("v1")}, k);
+    if (part == "direction") return moved.direction;
+    if (part == "m0") return moved.moments.first;
+    if (part == "m1") return moved.moments.second;
+    if (part == "w") return pulled.w;
+    if (part == "v0") return pulled.v.first;
+    if (part == "v1") return pulled.v.second;
+    throw std::invalid_argument("optimiser: expected part 'direction', 'm0', 'm1', 'w', 'v0' or 'v1', got '" + part +
+                                "'");
   });
 }
 

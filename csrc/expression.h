@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "optimisers.h"
 #include "plan.h"
 
 namespace pymgan {
@@ -12,7 +13,7 @@ namespace pymgan {
 class Expression {
  public:
   struct Node {
-    // "constant" (value), "variable" (name), "add" "sub" "mul" "div" "neg" "exp" "expm1" "log1p" "tanh" "abs",
+    // "constant" (value), "variable" (name), "add" "sub" "mul" "div" "neg" "exp" "expm1" "log1p" "tanh" "abs" "sqrt",
     // "max" (NaN in the first argument stays), "where_positive" (args[0] > 0 ? args[1] : args[2])
     std::string op;
     std::string name;
@@ -42,6 +43,7 @@ Expression expm1(const Expression& a);
 Expression log1p(const Expression& a);
 Expression tanh(const Expression& a);
 Expression abs(const Expression& a);
+Expression sqrt(const Expression& a);
 Expression max(const Expression& a, const Expression& b);
 Expression where_positive(const Expression& c, const Expression& a, const Expression& b);
 
@@ -51,5 +53,10 @@ Expression activation_expression(Activation activation, int order);
 // A loss's term "g", "d_fake" or "d_real", or its first or second derivative by the score; variables "s" and "e"
 // (smoothing).
 Expression loss_expression(Loss loss, const std::string& term, int order);
+
+// A part of an inner optimiser's update or its adjoint: "direction", "m0", "m1" (the moments after it), "w", "v0" or
+// "v1" (cotangents of the gradient and of the moments before it). Variables: "F", "m0", "m1" before the update, "a",
+// "v0", "v1" after it, and the knobs by their names.
+Expression optimiser_expression(Optimiser kind, const std::string& part);
 
 }  // namespace pymgan

@@ -11,6 +11,7 @@
 // and the seed of d is dc = c_G' ds_A + c_D' ds_B. The scores' own tangents are picked up on the way, without a
 // second stream and without dividing by c: ds_A = <e, dx_A> with e = ds/dx, and ds_B = sum_l <gamma_l, U h + u> (the
 // `dot` of the product). So the merge is exact for every loss, also where c or c' is zero.
+#include <algorithm>
 #include <stdexcept>
 
 #include "program.h"
@@ -55,7 +56,7 @@ struct Scored {
 
 class GameLowering {
  public:
-  GameLowering(Builder& b, const Game& game) : b(b), game(game) {
+  GameLowering(Builder& b, const Game& game, bool plain) : b(b), game(game), plain(plain) {
     phi = b.external(Slot::phi, "phi");
     x_features = b.layout.stages[index(D)].front().in;
   }
@@ -124,12 +125,12 @@ class GameLowering {
     b.emit(instr);
   }
 
-  // One player's step of SGD from its batch, to `next`. Without a moment the update is made as the gradient is.
+  // One player's step from its batch, to `next`. Plain SGD's update is made as the gradient is.
   void descend(Player player, const Scored& s, Ref next) {
-    if (game.momentum > 0) {
+    if (!plain) {
       Ref f = gradient(player, s);
       check(player, f);
-      update(player, f, b.external(Slot::moment, "moment"), next);
+      update(player, f, next, b.moments(Slot::moment_next, "moment_next"));
       return;
     }
     if (player == G)
@@ -137,52 +138,38 @@ class GameLowering {
     else
       weight_gradient(b, s.d, s.c_d, s.rows(), next, phi);
     check(player, {});
-    update(player, {}, {}, next);
+    update(player, {}, next, {});
   }
 
-  // theta_out = theta - rate scale m'; absent theta_out: m' alone.
-  void update(Player player, Ref f, Ref moment, Ref theta_out) {
+  // The player's parameters after its step; absent moment_next: the moments after it are not wanted.
+  void update(Player player, Ref f, Ref theta_next, Ref moment_next) {
     Tag all(b, kBoth);  // an inactive player's parameters are carried over
     Instr instr;
     instr.op = Op::update;
     instr.player = player;
     instr.a0 = f;
-    instr.moment = moment;
+    if (f) instr.moment = b.moments(Slot::moment, "moment");
     instr.theta = phi;
     instr.rate_scale = b.external(Slot::rate_scale, "rate_scale");
-    instr.out = theta_out;
+    instr.out = theta_next;
+    instr.moment_next = moment_next;
     b.emit(instr);
-  }
-
-  // The optimiser's m' of this step, for the derivatives of the rates. The moment itself is not touched.
-  Ref moved(Player player, Ref f) {
-    if (game.momentum == 0) return f;
-    Instr instr;
-    instr.op = Op::copy;
-    instr.player = player;
-    instr.a0 = b.external(Slot::moment, "moment");
-    instr.out = b.parameters(player == G ? "m'_G" : "m'_D", player);
-    b.emit(instr);
-    update(player, f, instr.out, {});
-    return instr.out;
   }
 
   Ref direction(int c, const std::string& suffix) { return b.external(Slot::cotangent, "v" + suffix, c); }
 
-  // w = the adjoint of F through one player's update; v_m moves on.
-  Ref adjoint(Player player, int c, Ref moved, const std::string& suffix) {
+  // w = the adjoint of F through one player's update; v_moment moves on. f: absent where it is not read.
+  Ref adjoint(Player player, int c, Ref f, bool rates, const std::string& suffix) {
     Tag all(b, kBoth);
     Instr instr;
     instr.op = Op::adjoint;
     instr.player = player;
     instr.index = c;
     instr.v = direction(c, suffix);
-    if (game.momentum > 0) instr.v_moment = b.external(Slot::v_moment, "v_m" + suffix, c);
+    instr.v_moment = b.moments(Slot::v_moment, "v_moment" + suffix, c);
     instr.rate_scale = b.external(Slot::rate_scale, "rate_scale");
-    if (moved) {
-      instr.moved = moved;
-      instr.d_scale = b.external(Slot::d_scale, "d_scale" + suffix, c);
-    }
+    if (f) instr.a0 = f, instr.moment = b.moments(Slot::moment, "moment");
+    if (rates) instr.d_scale = b.external(Slot::d_scale, "d_scale" + suffix, c);
     instr.out = b.parameters((player == G ? "w_G" : "w_D") + suffix, player);
     b.emit(instr);
     return instr.out;
@@ -202,8 +189,8 @@ class GameLowering {
     return instr.out;
   }
 
-  // Without a moment or learned rates w = -rate v, so v itself is the direction (no copy of it is made), and what
-  // multiplies a direction carries the rate: c and c' of its player and, in G, the cotangents.
+  // With plain SGD and without learned rates w = -rate v, so v itself is the direction (no copy of it is made), and
+  // what multiplies a direction carries the rate: c and c' of its player and, in G, the cotangents.
   Scored with_rates(const Scored& s, uint8_t players) {
     Scored r = s;
     if (players & kGenerator) {
@@ -299,6 +286,7 @@ class GameLowering {
 
   Builder& b;
   const Game& game;
+  const bool plain;     // see Program
   bool traced = false;  // losses and statistics go to the trace
   Ref phi, x;
   int x_features = 0;
@@ -350,17 +338,21 @@ void lower_alternating_step(GameLowering& l, const Game& game) {
 // How a pull-back finds its directions: v itself, or w, made by the adjoint of the update.
 struct Pull {
   const std::vector<Halves>& cotangents;
-  bool rates;   // derivatives of the rates are wanted
-  bool direct;  // v itself, see with_rates
+  bool rates;     // derivatives of the rates are wanted
+  bool gradient;  // F is: for these or for an optimiser's adjoint
+  bool direct;    // v itself, see with_rates
 };
 
 void lower_simultaneous_pull(GameLowering& l, const Game& game, const Pull& pull) {
   l.play();
   Scored s = l.score("d", l.phi, game.reals, game.fakes, kBoth);
   l.back_through_generator(s);
-  Ref moved[2];
-  if (pull.rates)
-    for (Player p : kPlayers) moved[index(p)] = l.moved(p, l.gradient(p, s));
+  Ref f[2];
+  if (pull.gradient)
+    for (Player p : kPlayers) {
+      Tag tag(l.b, bit(p));
+      f[index(p)] = l.gradient(p, s);
+    }
   const Scored at = pull.direct ? l.with_rates(s, kBoth) : s;
   const Sweep g = pull.direct ? l.generator_with_rates() : l.g;
   for (int c = 0; c < static_cast<int>(pull.cotangents.size()); ++c) {
@@ -369,7 +361,7 @@ void lower_simultaneous_pull(GameLowering& l, const Game& game, const Pull& pull
     Ref w[2];
     for (Player p : kPlayers)
       if (support & bit(p))
-        w[index(p)] = pull.direct ? l.direction(c, suffix) : l.adjoint(p, c, moved[index(p)], suffix);
+        w[index(p)] = pull.direct ? l.direction(c, suffix) : l.adjoint(p, c, f[index(p)], pull.rates, suffix);
     l.product(g, at, c, w[0], w[1], keep, suffix);
   }
 }
@@ -378,37 +370,21 @@ void lower_alternating_pull(GameLowering& l, const Game& game, const Pull& pull)
   Builder& b = l.b;
   l.play();
   Scored first, second;
-  Ref moved[2], next;
+  Ref f[2], next;
   {
     Tag tag(b, kDiscriminator);
     first = l.score("d", l.phi, game.reals, game.fakes, kDiscriminator);
     const bool again = b.keep != Builder::Keep::read;  // D_{k+1}: made again, or read back
-    if (pull.rates || again) {
-      Ref f = l.gradient(D, first);
-      if (pull.rates) moved[index(D)] = l.moved(D, f);
-      if (again) {
-        next = b.parameters("D_{k+1}", D);
-        Ref moment;
-        if (game.momentum > 0) {
-          Instr copy;
-          copy.op = Op::copy;
-          copy.player = D;
-          copy.a0 = b.external(Slot::moment, "moment");
-          copy.out = moment = b.parameters("m_D", D);
-          copy.players = kBoth;
-          Tag all(b, kBoth);
-          b.emit(copy);
-        }
-        l.update(D, f, moment, next);
-      }
-    }
-    if (!again) next = b.external(Slot::phi_next, "phi_next");
+    const Ref gradient = pull.gradient || again ? l.gradient(D, first) : Ref{};
+    if (pull.gradient) f[index(D)] = gradient;
+    next = again ? b.parameters("D_{k+1}", D) : b.external(Slot::phi_next, "phi_next");
+    if (again) l.update(D, gradient, next, {});
   }
   {
     Tag tag(b, kGenerator);
     second = l.score("d'", next, 0, game.fakes, kGenerator);
     l.back_through_generator(second);
-    if (pull.rates) moved[index(G)] = l.moved(G, l.gradient(G, second));
+    if (pull.gradient) f[index(G)] = l.gradient(G, second);
   }
   if (pull.direct) second = l.with_rates(second, kGenerator), first = l.with_rates(first, kDiscriminator);
   const Sweep g = pull.direct ? l.generator_with_rates() : l.g;
@@ -417,12 +393,12 @@ void lower_alternating_pull(GameLowering& l, const Game& game, const Pull& pull)
     const std::string suffix = "#" + std::to_string(c);
     if (support & kGenerator) {
       Tag tag(b, kGenerator);
-      Ref w = pull.direct ? l.direction(c, suffix) : l.adjoint(G, c, moved[index(G)], suffix);
+      Ref w = pull.direct ? l.direction(c, suffix) : l.adjoint(G, c, f[index(G)], pull.rates, suffix);
       // D's half is wanted even where it is not kept: D's own update comes next.
       l.product(g, second, c, w, {}, keep | kDiscriminator, suffix + "a");
     }
     Tag tag(b, kDiscriminator);
-    Ref w = pull.direct ? l.direction(c, suffix) : l.adjoint(D, c, moved[index(D)], suffix);
+    Ref w = pull.direct ? l.direction(c, suffix) : l.adjoint(D, c, f[index(D)], pull.rates, suffix);
     l.product(l.g, first, c, {}, w, keep, suffix + "b");
   }
 }
@@ -432,13 +408,13 @@ void lower_alternating_pull(GameLowering& l, const Game& game, const Pull& pull)
 const char* name(Op op) {
   static const char* const names[] = {"noise",     "load",  "input",       "fill",    "spread",  "rate",
                                       "product",   "outer", "elementwise", "row_dot", "combine", "head",
-                                      "transpose", "copy",  "check",       "update",  "adjoint", "output"};
+                                      "transpose", "check", "update",      "adjoint", "output"};
   return names[static_cast<int>(op)];
 }
 
 const char* name(Slot slot) {
-  static const char* const names[] = {"temp",      "residual", "phi",     "phi_next", "moment",    "rate_scale",
-                                      "cotangent", "v_moment", "d_scale", "gradient", "statistics"};
+  static const char* const names[] = {"temp",       "residual",  "phi",      "phi_next", "moment",   "moment_next",
+                                      "rate_scale", "cotangent", "v_moment", "d_scale",  "gradient", "statistics"};
   return names[static_cast<int>(slot)];
 }
 
@@ -448,16 +424,20 @@ Program::Program(const Plan& plan, const Game& game, const Target& target)
   if (game.fakes < 1 || game.reals < 1)
     throw std::invalid_argument("program: expected at least one fake and one real sample a step, got " +
                                 std::to_string(game.fakes) + " and " + std::to_string(game.reals));
-  if (!(game.momentum >= 0 && game.momentum < 1)) throw std::invalid_argument("program: expected momentum in [0, 1)");
+  if (game.optimisers.empty()) throw std::invalid_argument("program: expected at least one optimiser, got none");
+  for (double fraction : {game.momentum, game.betas[0], game.betas[1]})
+    if (!(fraction >= 0 && fraction < 1))
+      throw std::invalid_argument("program: expected momentum and betas in [0, 1), got " + std::to_string(fraction));
+  if (!(game.eps > 0)) throw std::invalid_argument("program: expected eps > 0, got " + std::to_string(game.eps));
   if (!(game.smoothing >= 0 && game.smoothing < 1))
     throw std::invalid_argument("program: expected label smoothing in [0, 1)");
   if (game_.keep_all) {
     // What the general pull-back reads is what a step keeps.
-    Builder b("pull", layout_);
+    Builder b("pull", layout_, moments());
     b.keep = Builder::Keep::read;
-    GameLowering l(b, game_);
+    GameLowering l(b, game_, plain());
     const std::vector<Halves> everything{Halves{}};
-    (game_.alternating ? lower_alternating_pull : lower_simultaneous_pull)(l, game_, {everything, true, false});
+    (game_.alternating ? lower_alternating_pull : lower_simultaneous_pull)(l, game_, {everything, true, true, false});
     Procedure general = b.finish();
     const auto names = b.residuals_read();
     for (const Value& v : general.values)
@@ -466,24 +446,35 @@ Program::Program(const Plan& plan, const Game& game, const Target& target)
         residual_elements_ += (v.elements + 15) / 16 * 16;
       }
   }
-  Builder b("step", layout_);
+  Builder b("step", layout_, moments());
   b.residuals = &residuals_;
   b.keep = game_.keep_all ? Builder::Keep::write : Builder::Keep::none;
-  GameLowering l(b, game_);
+  GameLowering l(b, game_, plain());
   (game_.alternating ? lower_alternating_step : lower_simultaneous_step)(l, game_);
   step_ = std::make_unique<Procedure>(b.finish());
 }
 
+int Program::moments() const {
+  int most = 0;
+  for (Optimiser kind : game_.optimisers) most = std::max(most, moments_of(kind));
+  return most;
+}
+
+bool Program::reads_gradient() const {
+  return std::any_of(game_.optimisers.begin(), game_.optimisers.end(), adjoint_reads_gradient);
+}
+
 const Procedure& Program::pull(const std::vector<Halves>& cotangents, bool rates, bool scaled) {
   std::lock_guard lock(mutex_);
-  const bool direct = !rates && !scaled && !has_moment();
+  const bool direct = !rates && !scaled && plain(), gradient = rates || reads_gradient();
   auto& made = pulls_[{cotangents, rates, direct}];
   if (!made) {
-    Builder b("pull", layout_);
+    Builder b("pull", layout_, moments());
     b.residuals = &residuals_;
     b.keep = game_.keep_all ? Builder::Keep::read : Builder::Keep::none;
-    GameLowering l(b, game_);
-    (game_.alternating ? lower_alternating_pull : lower_simultaneous_pull)(l, game_, {cotangents, rates, direct});
+    GameLowering l(b, game_, plain());
+    (game_.alternating ? lower_alternating_pull : lower_simultaneous_pull)(l, game_,
+                                                                           {cotangents, rates, gradient, direct});
     made = std::make_unique<Procedure>(b.finish());
   }
   return *made;
@@ -495,7 +486,7 @@ const Procedure& Program::gradients(bool full) {
   auto& made = gradients_[full];
   if (!made) {
     Builder b(full ? "gradients_full" : "gradients", layout_);
-    GameLowering l(b, game_);
+    GameLowering l(b, game_, plain());
     l.traced = true;
     l.play();
     Scored s = l.score("d", l.phi, game_.reals, game_.fakes, kBoth);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "layout.h"
+#include "optimisers.h"
 #include "plan.h"
 
 namespace pymgan {
@@ -33,30 +34,31 @@ enum class Op : uint8_t {
   combine,      // out [rows] = a0 * b0 (rows0 of them) + a1 * rowsum(b1): d of c_G plus d of c_D
   head,         // scores a0 -> c_g, c_d, their derivatives, losses and statistics
   transpose,    // out = W^T of the weight a0, in the layout that products with W want
-  copy,         // out = a0, parameter-shaped
   check,    // norm of a player's gradient a0 (absent: of its outer products with theta); a non-finite one ends the task
-  update,   // out = theta - rate scale m', m' = momentum m + a0; a0 absent: only an inactive player's theta is carried
-            // over
-  adjoint,  // out = w, the adjoint of the gradient through `update`; v_m; derivatives of the rates
+  update,   // out = theta - rate scale d of the step's optimiser (optimisers.h) at the gradient a0 and the moment, and
+            // moment_next; a0 absent: only an inactive player's theta is carried over
+  adjoint,  // out = w, the adjoint of the gradient through `update`; v_moment; with d_scale: derivatives of the rates.
+            // a0, moment: as in `update`, where they are read
   output,   // the caller's rows = a0
 };
 const char* name(Op op);
 
 // Where a value lives.
 enum class Slot : uint8_t {
-  temp,        // arena, offset from liveness
-  residual,    // kept from a step for its pull-back: `saved` in storage mode "all"
-  phi,         // parameters before the step
-  phi_next,    // parameters after it
-  moment,      // of the optimiser, before the step; updated in place
-  rate_scale,  // learned multiplier of the rate, shared by all tasks
-  cotangent,   // v of cotangent `index`: of phi_{k+1} before the procedure, of phi_k after it
-  v_moment,    // the same for the moment
-  d_scale,     // derivative with respect to rate_scale
-  gradient,    // result of the `gradients` procedures, `index` of two
-  statistics,  // [6] of a head, for the trace: L_G, L_D, mean and deviation of the scores of fakes, then of reals
+  temp,         // arena, offset from liveness
+  residual,     // kept from a step for its pull-back: `saved` in storage mode "all"
+  phi,          // parameters before the step
+  phi_next,     // parameters after it
+  moment,       // of the optimiser, before the step
+  moment_next,  // after it
+  rate_scale,   // learned multiplier of the rate, shared by all tasks
+  cotangent,    // v of cotangent `index`: of phi_{k+1} before the procedure, of phi_k after it
+  v_moment,     // the same for the moments
+  d_scale,      // derivative with respect to rate_scale
+  gradient,     // result of the `gradients` procedures, `index` of two
+  statistics,   // [6] of a head, for the trace: L_G, L_D, mean and deviation of the scores of fakes, then of reals
 };
-inline constexpr int kSlots = 11;
+inline constexpr int kSlots = 12;
 const char* name(Slot slot);
 
 enum class Shape : uint8_t { rows, vector, parameters };
@@ -101,9 +103,9 @@ struct Instr {
   int fakes = 0, reals = 0;  // head
 
   Ref a0, b0, a1, b1, bias, scale, dot, ref, q, g;
-  Ref theta, moment, rate_scale, moved;
+  Ref theta, moment, rate_scale;
   // outputs
-  Ref out, pre, dot_out, c_g, c_d, cc_g, cc_d, stats, v, v_moment, d_scale;
+  Ref out, moment_next, pre, dot_out, c_g, c_d, cc_g, cc_d, stats, v, v_moment, d_scale;
   // Outer with theta: F of a weight stored by rows, then of the bias. Product with a window: what a tile sees.
   Ref scratch;
 
@@ -115,10 +117,10 @@ struct Instr {
 template <class I, class Visit>
 void visit_operands(I& instr, Visit&& visit) {
   for (auto* r : {&instr.a0, &instr.b0, &instr.a1, &instr.b1, &instr.bias, &instr.scale, &instr.dot, &instr.ref,
-                  &instr.q, &instr.g, &instr.theta, &instr.rate_scale, &instr.moved})
+                  &instr.q, &instr.g, &instr.theta, &instr.moment, &instr.rate_scale})
     if (*r) visit(*r, false);
   for (auto* r : {&instr.out, &instr.pre, &instr.dot_out, &instr.c_g, &instr.c_d, &instr.cc_g, &instr.cc_d,
-                  &instr.stats, &instr.moment, &instr.v, &instr.v_moment, &instr.d_scale, &instr.scratch})
+                  &instr.stats, &instr.moment_next, &instr.v, &instr.v_moment, &instr.d_scale, &instr.scratch})
     if (*r) visit(*r, true);
 }
 
@@ -137,8 +139,12 @@ struct Game {
   double smoothing = 0.0;
   int fakes = 1, reals = 1;
   bool alternating = false;
-  double momentum = 0.0;  // 0: plain SGD, no moment
   bool keep_all = false;  // storage mode "all": residuals of every step are kept
+
+  std::vector<Optimiser> optimisers{Optimiser::sgd};  // those that a schedule may choose from
+  double momentum = 0.9;                              // of momentum and nesterov
+  std::array<double, 2> betas{0.9, 0.999};            // of adam; the second also of rmsprop
+  double eps = 1e-8;                                  // of normalised, rmsprop and adam
 };
 
 // Which halves of a cotangent can be nonzero before a pull-back and which are wanted after it (masks of kGenerator,
@@ -156,7 +162,10 @@ class Program {
   const Plan& plan() const { return plan_; }
   const Game& game() const { return game_; }
   const Layout& layout() const { return layout_; }
-  bool has_moment() const { return game_.momentum > 0; }
+  // Nothing but SGD: updates are fused into `outer`, and v itself is the direction of a pull-back.
+  bool plain() const { return game_.optimisers.size() == 1 && game_.optimisers[0] == Optimiser::sgd; }
+  int moments() const;          // parameter-shaped vectors of the optimisers' state, as many as the largest needs
+  bool reads_gradient() const;  // some adjoint does
   int64_t residual_elements() const { return residual_elements_; }
 
   const Procedure& step() const { return *step_; }

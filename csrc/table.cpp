@@ -46,7 +46,7 @@ std::string formula(const Procedure& p, const Instr& i) {
       break;
     default:
       if (i.scale) s = t(i.scale) + " ";
-      for (const Ref* r : {&i.a0, &i.theta, &i.v, &i.moved})
+      for (const Ref* r : {&i.a0, &i.moment, &i.theta, &i.v})
         if (*r) s += (s.empty() || s.back() == ' ' ? "" : ", ") + t(*r);
   }
   if (i.apply != Apply::store) {

@@ -40,11 +40,17 @@ def check_adapt(
     if state is not None:
         if not isinstance(state, State):
             raise TypeError(f"[adapt] state: expected a State, got {type(state).__name__}")
-        width = engine.parameters if engine.momentum > 0 else 0
+        width = engine.moments * engine.parameters
         _check("adapt", "state.moments", state.moments, (tasks, width), (engine.dtype,), engine.device)
-        _check("adapt", "state.count", state.count, (tasks,), (torch.int64,), None)
-        if int(state.count.min()) < 0:
-            raise ValueError(f"[adapt] state.count: expected numbers from 0, got {int(state.count.min())}")
+        for name, value, shape in (
+            ("state.count", state.count, (tasks,)),
+            ("state.updates", state.updates, (tasks, 2)),
+        ):
+            _check("adapt", name, value, shape, (torch.int64,), None)
+            if int(value.min()) < 0:
+                raise ValueError(f"[adapt] {name}: expected numbers from 0, got {int(value.min())}")
+        _check("adapt", "state.kind", state.kind, (tasks, 2), (torch.int64,), None)
+        _check_kind("state.kind", engine, state.kind)
     return tasks, steps
 
 
@@ -89,19 +95,20 @@ def check_pullback(
     v = (cotangents[None] if bare else cotangents).detach().contiguous()
     state = None
     if state_cotangents is not None:
-        if engine.momentum == 0:
+        if engine.moments == 0:
             raise ValueError(
-                "[pullback] state_cotangents: expected None, as an engine without momentum has no moments, got a tensor"
+                f"[pullback] state_cotangents: expected None, as {', '.join(engine.optimisers)} has no moments, got a tensor"
             )
+        width = engine.moments * engine.parameters
         _check(
             "pullback",
             "state_cotangents",
             state_cotangents,
-            tuple(cotangents.shape),
+            (*cotangents.shape[:-1], width),
             (engine.dtype,),
             engine.device,
         )
-        state = state_cotangents.detach().reshape(v.shape).contiguous()
+        state = state_cotangents.detach().reshape(*v.shape[:-1], width).contiguous()
     if weight is not None:
         _check("pullback", "weight", weight, (tasks,), (torch.float32, torch.float64), engine.device)
     return v, state, _check_halves("keep", keep, len(v)), _check_halves("support", support, len(v)), bare
@@ -328,7 +335,9 @@ def _check_schedule(engine: Engine, schedule: Schedule, tasks: int, steps: int) 
     _check_tensor("adapt", "schedule.rate", schedule.rate, floating, engine.device)
     for name, value in (("rate", schedule.rate), ("active", schedule.active)):
         # a size of 1 is a size that broadcasts
-        if value is not None and not any(_broadcasts(tuple(value.shape), shape) for shape in shapes):
+        if value is not None and (
+            value.shape[-1:] != (2,) or not any(_broadcasts(tuple(value.shape), shape) for shape in shapes)
+        ):
             expected = ", ".join(map(_text, shapes))
             raise ValueError(f"[adapt] schedule.{name}: expected one of {expected}, got {_text(value.shape)}")
     _check_finite("adapt", "schedule.rate", schedule.rate)
@@ -339,14 +348,30 @@ def _check_schedule(engine: Engine, schedule: Schedule, tasks: int, steps: int) 
     if schedule.scale is not None:
         _check("adapt", "schedule.scale", schedule.scale, (engine.parameters,), floating, engine.device)
         _check_finite("adapt", "schedule.scale", schedule.scale)
+    kind = schedule.kind
+    if isinstance(kind, Tensor):
+        _check_tensor("adapt", "schedule.kind", kind, (torch.int64,), None)
+        if not any(_broadcasts(tuple(kind.shape), shape) for shape in ((), (steps,), (tasks, steps))):
+            expected = f"a number, {_text((steps,))} or {_text((tasks, steps))}"
+            raise ValueError(f"[adapt] schedule.kind: expected {expected}, got {_text(kind.shape)}")
+    elif isinstance(kind, bool) or not isinstance(kind, int):
+        raise TypeError(
+            f"[adapt] schedule.kind: expected a number or a torch.Tensor, got {type(kind).__name__}"
+        )
+    _check_kind("schedule.kind", engine, kind)
+
+
+def _check_kind(name: str, engine: Engine, kind: int | Tensor) -> None:
+    low, high = (int(kind.min()), int(kind.max())) if isinstance(kind, Tensor) else (kind, kind)
+    if low < 0 or high >= len(engine.optimisers):
+        raise ValueError(
+            f"[adapt] {name}: expected numbers from 0 to {len(engine.optimisers) - 1}, of {', '.join(engine.optimisers)}, "
+            f"got {low} to {high}"
+        )
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-    return (
-        len(shape) == len(target)
-        and shape[-1] == 2
-        and all(n in (1, m) for n, m in zip(shape, target, strict=True))
-    )
+    return len(shape) == len(target) and all(n in (1, m) for n, m in zip(shape, target, strict=True))
 
 
 def _check_halves(name: str, value: Sequence[str] | str | None, cotangents: int) -> list[str]:

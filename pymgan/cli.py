@@ -149,6 +149,7 @@ def _add_train(commands: Any) -> None:
 
 def _add_method(parser: argparse.ArgumentParser) -> None:
     """The fields of the `meta=` value that have a flag. None leaves the method's own default."""
+    from .contract import OPTIMISERS
     from .meta import MAML, METHODS
 
     default = MAML()
@@ -165,6 +166,20 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help=f"of both, or of G and D (maml: {default.inner_lr})",
     )
+    add("--inner-optimiser", choices=OPTIMISERS, help=f"(default: {default.inner_optimiser})")
+    add(
+        "--inner-momentum",
+        type=float,
+        help=f"of momentum and nesterov (default: {default.inner_momentum})",
+    )
+    add(
+        "--inner-betas",
+        type=float,
+        nargs=2,
+        metavar="BETA",
+        help=f"of adam; the second of rmsprop too (default: {default.inner_betas[0]} {default.inner_betas[1]})",
+    )
+    add("--inner-eps", type=float, help=f"inside square roots (default: {default.inner_eps})")
     add("--outer-lr", type=float, help=f"of the outer Adam (maml: {default.outer_lr})")
     add("--play", choices=("simultaneous", "alternating"), help=f"of the players (default: {default.play})")
 
@@ -251,7 +266,10 @@ def _meta(options: argparse.Namespace) -> Meta:
     """The `meta=` value: its own defaults, except for what was asked for."""
     from .meta import by_name
 
-    names = ("order", "objective", "inner_steps", "outer_lr", "play")
+    names = (
+        *("order", "objective", "inner_steps", "outer_lr", "play"),
+        *("inner_optimiser", "inner_momentum", "inner_betas", "inner_eps"),
+    )
     values = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.inner_lr is not None:
         if len(options.inner_lr) > 2:

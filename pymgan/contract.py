@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DISTANCES",
     "HALVES",
+    "OPTIMISERS",
     "TRACE",
     "Adapted",
     "Data",
@@ -41,6 +42,8 @@ HALVES = ("G", "D", "GD")
 TRACE = ("loss_g", "loss_d", "norm_g", "norm_d", "fake_mean", "fake_std", "real_mean", "real_std")
 """The columns of a `Trace`, as the engines' buffers order them."""
 DISTANCES = ("energy",)
+OPTIMISERS = ("sgd", "normalised", "momentum", "nesterov", "rmsprop", "adam", "optimistic")
+"""Kinds of inner optimiser; see :func:`pymgan.compile`."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,15 @@ class Schedule:
 
     Attributes:
         rate: of (G, D), [2], [K, 2] or [T, K, 2]; any floating dtype; finite, at least 0.
-        active: bool, [2], [K, 2] or [T, K, 2]: False skips that player's update (its parameters and its moment stay).
+        active: bool, [2], [K, 2] or [T, K, 2]: False skips that player's update (its parameters and its state stay).
         scale: [P], a multiplier of the rate for each parameter; any floating dtype; finite.
+        kind: of the optimiser, an index into ``engine.optimisers``: a number, or int64 [K] or [T, K].
     """
 
     rate: Tensor
     active: Tensor | None = None
     scale: Tensor | None = None
+    kind: int | Tensor = 0
 
 
 @dataclass(frozen=True)
@@ -91,13 +96,22 @@ class Rng:
 class State:
     """What the inner optimiser carries from one call to the next.
 
+    A player's moments belong to one kind of optimiser: in its first update of another kind than its last, as in its first of all,
+    the moments before it are zero, whatever stands here. A kind leaves moments alone that it has no use for.
+
     Attributes:
-        moments: [T, P]; [T, 0] without momentum.
+        moments: [T, engine.moments * P], one vector after the other. Of "momentum" and "nesterov" the velocity, of "optimistic"
+            the gradient before, of "rmsprop" the mean square, of "adam" the mean and the mean square.
         count: int64 [T], inner steps done, which is also the step that the noise is drawn for.
+        updates: int64 [T, 2], updates of each player that its moments come from; with 0 there are none yet. Adam's bias
+            correction counts these, so a step in which the player was not active is not among them.
+        kind: int64 [T, 2], of those updates, as in `Schedule`. Neither moves in an engine without moments.
     """
 
     moments: Tensor
     count: Tensor
+    updates: Tensor
+    kind: Tensor
 
 
 @dataclass
@@ -157,12 +171,12 @@ class Pulled:
 
     Attributes:
         v0: [C, T, P], cotangent of phi_0; the half that `keep` leaves out is zero.
-        state_v0: [C, T, P], cotangent of the moments; None without momentum.
+        state_v0: [C, T, engine.moments * P], cotangent of the moments; None in an engine without.
         d_rate: [C, T, K, 2], with ``rates=True``; 0 where the player was not active.
         d_scale: [C, T, P], with ``rates=True``; at scale 1 where the schedule had none.
         valid: bool [T], the tasks that are in the sums, with ``weight``; else those that `adapt` found valid.
 
-    With ``weight``, v0, state_v0 and d_scale are sums over the tasks, [C, P].
+    With ``weight``, v0, state_v0 and d_scale are sums over the tasks, without T.
     """
 
     v0: Tensor
@@ -294,8 +308,12 @@ class Engine(Protocol):
         """Real samples in an inner step's batch."""
 
     @property
-    def momentum(self) -> float:
-        """Of the inner optimiser."""
+    def optimisers(self) -> tuple[str, ...]:
+        """The kinds that a schedule may name, of `OPTIMISERS`."""
+
+    @property
+    def moments(self) -> int:
+        """Vectors [P] that a state has room for: as many as the largest of the optimisers needs."""
 
     def initial_state(self, tasks: int) -> State:
         """Moments and counts of zero."""
@@ -328,7 +346,7 @@ class Engine(Protocol):
         Args:
             saved: of an `adapt` with ``keep=True``.
             cotangents: v_K.
-            state_cotangents: the same for the moments, with momentum only; None is zero.
+            state_cotangents: the same for the moments, [C, T, engine.moments * P] or without C; None is zero.
             keep: "G", "D" or "GD" (default), one for all cotangents or one for each: the half of v0 that is wanted; the
                 other comes back as zeros.
             support: likewise the half of v_K, and of the moments' cotangent, that can be nonzero; the other is taken to be zero

@@ -38,6 +38,7 @@ from pymgan.contract import (
 )
 from pymgan.gan import GAN
 from pymgan.plan import Plan, compile_plan
+from pymgan.updates import Updates, count_updates
 
 
 @dataclass
@@ -71,7 +72,10 @@ class CpuEngine:
         fakes: int,
         reals: int,
         play: str,
+        optimisers: tuple[str, ...],
         momentum: float,
+        betas: tuple[float, float],
+        eps: float,
         storage: str,
         dtype: torch.dtype,
         threads: int,
@@ -79,7 +83,8 @@ class CpuEngine:
     ) -> None:
         self.gan = gan
         self.plan: Plan = compile_plan(gan)
-        self.fakes, self.reals, self.play, self.momentum, self.storage = fakes, reals, play, momentum, storage
+        self.fakes, self.reals, self.play, self.storage = fakes, reals, play, storage
+        self.optimisers = optimisers
         self.dtype, self.device, self.threads = dtype, torch.device("cpu"), threads
         game = _core.Game(
             loss=gan.loss,
@@ -87,11 +92,15 @@ class CpuEngine:
             fakes=fakes,
             reals=reals,
             alternating=play == "alternating",
+            optimisers=optimisers,
             momentum=momentum,
+            betas=betas,
+            eps=eps,
         )
         self._pool = BufferPool(dtype)
         maker = _core.CpuEngine32 if dtype == torch.float32 else _core.CpuEngine64
         self._core = maker(self.plan.core, game, storage, isa)
+        self.moments: int = self._core.program.moments
 
     @property
     def isa(self) -> str:
@@ -121,8 +130,9 @@ class CpuEngine:
 
     def initial_state(self, tasks: int) -> State:
         """A zero state for `tasks` tasks."""
-        width = self.parameters if self.momentum > 0 else 0
-        return State(self._empty(tasks, width).zero_(), torch.zeros(tasks, dtype=torch.int64))
+        moments = self._empty(tasks, self.moments * self.parameters).zero_()
+        count, updates, kind = (torch.zeros(tasks, *shape, dtype=torch.int64) for shape in ((), (2,), (2,)))
+        return State(moments, count, updates, kind)
 
     def adapt(
         self,
@@ -139,10 +149,11 @@ class CpuEngine:
         state = state if state is not None else self.initial_state(tasks)
         phi0, phi_stride = self._parameters(phi, tasks)
         batches, alive = self._batches(data, rng, state.count, per_step=True)
-        inner, inner_alive = self._schedule(schedule, tasks, steps)
+        updates = count_updates(self, schedule, tasks, steps, state)
+        inner, inner_alive = self._schedule(schedule, updates)
         moments = state.moments.to(self.dtype).contiguous()
         out = self._empty(tasks, self.parameters)
-        moments_out = self._empty(tasks, self.parameters if self.momentum > 0 else 0)
+        moments_out = self._empty(tasks, self.moments * self.parameters)
         trace = self._empty(tasks, steps, len(TRACE)).zero_()
         valid = torch.zeros(tasks, dtype=torch.uint8)
         done = torch.zeros(tasks, dtype=torch.int64)
@@ -155,9 +166,9 @@ class CpuEngine:
                 **call,
                 "phi0": phi0.data_ptr(),
                 "phi0_task": phi_stride,
-                "moment0": moments.data_ptr() if self.momentum > 0 else 0,
+                "moment0": moments.data_ptr() if self.moments else 0,
                 "phi": out.data_ptr(),
-                "moment": moments_out.data_ptr() if self.momentum > 0 else 0,
+                "moment": moments_out.data_ptr() if self.moments else 0,
                 "trace": trace.data_ptr(),
                 "valid": valid.data_ptr(),
                 "done": done.data_ptr(),
@@ -172,7 +183,7 @@ class CpuEngine:
         columns = {name: trace[..., i] for i, name in enumerate(TRACE)}
         return Adapted(
             phi=out,
-            state=State(moments_out, state.count + done),
+            state=State(moments_out, state.count + done, *updates.after(done)),
             trace=Trace(valid=valid.bool(), **columns),
             saved=kept,
         )
@@ -202,7 +213,7 @@ class CpuEngine:
         count = v.shape[0]
         shape = tuple(v.shape) if weight is None else (count, self.parameters)
         v0 = self._empty(*shape)
-        state_v0 = self._empty(*shape) if self.momentum > 0 else None
+        state_v0 = self._empty(*shape[:-1], self.moments * self.parameters) if self.moments else None
         d_rate = torch.zeros(count, kept.tasks, kept.steps, 2, dtype=torch.float64) if rates else None
         d_scale = self._empty(*shape) if rates else None
         weight = None if weight is None else weight.detach().to(torch.float64).contiguous()
@@ -252,7 +263,7 @@ class CpuEngine:
         tasks, steps = check_meta_gradient(self, phi, data, schedule, rng, objective, order, rates)
         flat, phi_stride = self._parameters(phi, tasks)
         batches, _alive = self._batches(data, rng, torch.zeros(tasks, dtype=torch.int64), per_step=True)
-        inner, _inner_alive = self._schedule(schedule, tasks, steps)
+        inner, _inner_alive = self._schedule(schedule, count_updates(self, schedule, tasks, steps))
         query = objective.query.detach().contiguous()
         noise = None if objective.noise is None else objective.noise.detach().contiguous()
         gradient = self._empty(self.parameters)
@@ -437,8 +448,9 @@ class CpuEngine:
         return call, (real, indices, noise, numbers, count)
 
     def _schedule(
-        self, schedule: Schedule, tasks: int, steps: int
+        self, schedule: Schedule, updates: Updates
     ) -> tuple[dict[str, Any], tuple[Tensor | None, ...]]:
+        tasks, steps = updates.kind.shape
         rate = schedule.rate.detach().to(torch.float64).expand(tasks, steps, 2).contiguous()
         active = (
             None
@@ -446,8 +458,10 @@ class CpuEngine:
             else schedule.active.to(torch.uint8).expand(tasks, steps, 2).contiguous()
         )
         scale = None if schedule.scale is None else schedule.scale.detach().to(self.dtype).contiguous()
-        call = {"rate": rate.data_ptr(), "active": _address(active), "scale": _address(scale)}
-        return call, (rate, active, scale)
+        kind = None if len(self.optimisers) == 1 else updates.kind.to(torch.uint8).contiguous()
+        number = None if updates.number is None else updates.number.to(torch.int32)
+        alive = {"rate": rate, "active": active, "scale": scale, "kind": kind, "number": number}
+        return {name: _address(value) for name, value in alive.items()}, tuple(alive.values())
 
 
 def _address(tensor: Tensor | None) -> int:

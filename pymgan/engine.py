@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 import pymgan._core as _core
 from pymgan._version import __version__
-from pymgan.contract import Engine
+from pymgan.contract import OPTIMISERS, Engine
 from pymgan.gan import GAN
 
 if _core.__version__ != __version__:
@@ -65,7 +65,10 @@ def compile(
     fakes: int = 8,
     reals: int = 8,
     play: str = "simultaneous",
-    momentum: float = 0.0,
+    optimisers: Sequence[str] = ("sgd",),
+    momentum: float = 0.9,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
     storage: str = "auto",
     dtype: torch.dtype = torch.float32,
     engine: str = "auto",
@@ -80,7 +83,14 @@ def compile(
         fakes: generated samples in each inner step's batch.
         reals: real samples in each inner step's batch.
         play: "simultaneous" (both players move from the same point) or "alternating" (D first, then G against the new D).
-        momentum: of the inner optimiser; 0 is plain SGD.
+        optimisers: the kinds of inner optimiser that a schedule may choose from; the first is its default. With rate r:
+            "sgd": theta' = theta - r F; "normalised": F is divided by sqrt(|F|^2 + eps), |F| over all of a player's gradient;
+            "momentum", "nesterov"; "rmsprop": divided by sqrt(s + eps); "adam", with bias correction; "optimistic": theta' =
+            theta - r (2 F - the gradient of the update before), in the first update r F. Each state has room for what the largest
+            of them carries; SGD alone is fastest.
+        momentum: of "momentum" and "nesterov" (F is added to it whole, as torch's SGD does).
+        betas: of "adam"; the second is of "rmsprop" too.
+        eps: inside the square roots, so that they have a derivative at 0.
         storage: what a step keeps for its pull-back: "all", "phi", "every:S", "nested", or "auto" (all).
         dtype: float32, or float64 (correct, not tuned).
         engine: "auto", "cpu", "torch" or "reference". "auto" picks the fastest that supports the program.
@@ -104,8 +114,7 @@ def compile(
             raise ValueError(f"[compile] {name}: expected a whole number from 1, got {value!r}")
     if play not in PLAY:
         raise ValueError(f"[compile] play: expected one of {', '.join(PLAY)}, got {play!r}")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"[compile] momentum: expected a number in [0, 1), got {momentum!r}")
+    _check_optimisers(optimisers, momentum, betas, eps)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"[compile] dtype: expected torch.float32 or torch.float64, got {dtype}")
     if str(device) not in ("auto", "cpu"):
@@ -121,7 +130,10 @@ def compile(
         "fakes": fakes,
         "reals": reals,
         "play": play,
+        "optimisers": tuple(optimisers),
         "momentum": momentum,
+        "betas": betas,
+        "eps": eps,
         "storage": "all" if storage == "auto" else storage,
         "dtype": dtype,
     }
@@ -138,6 +150,26 @@ def compile(
     if isa is not None and engine != "cpu":
         raise ValueError(f"[compile] isa: expected None for the {engine} engine, got {isa!r}")
     return makers[engine]()
+
+
+def _check_optimisers(
+    optimisers: Sequence[str], momentum: float, betas: tuple[float, float], eps: float
+) -> None:
+    known = ", ".join(OPTIMISERS)
+    if isinstance(optimisers, str) or not isinstance(optimisers, Sequence) or not optimisers:
+        raise ValueError(f"[compile] optimisers: expected a tuple of some of {known}, got {optimisers!r}")
+    for i, kind in enumerate(optimisers):
+        if kind not in OPTIMISERS:
+            raise ValueError(f"[compile] optimisers: expected some of {known}, got {kind!r}")
+        if kind in optimisers[:i]:
+            raise ValueError(f"[compile] optimisers: expected each kind once, got {kind!r} twice")
+    if not isinstance(betas, Sequence) or len(betas) != 2:
+        raise ValueError(f"[compile] betas: expected two numbers in [0, 1), got {betas!r}")
+    for name, value in (("momentum", momentum), *(("betas", beta) for beta in betas)):
+        if not 0 <= value < 1:
+            raise ValueError(f"[compile] {name}: expected a number in [0, 1), got {value!r}")
+    if not 0 < eps < float("inf"):
+        raise ValueError(f"[compile] eps: expected a finite number above 0, got {eps!r}")
 
 
 def _requested_isa() -> str:

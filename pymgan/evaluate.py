@@ -45,7 +45,7 @@ class Contender:
 
     Attributes:
         name: as in summary.json.
-        engine: with the method's own play and momentum.
+        engine: with the method's own play and inner optimiser.
         phi: [P], where adaptation starts.
         rates: [K, 2], or None for no adaptation.
     """

@@ -54,6 +54,9 @@ __all__ = ["ReferenceEngine"]
 EPSILON = 1e-12
 
 
+MOMENTS = {"sgd": 0, "normalised": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "optimistic": 1}
+
+
 class _Scores(NamedTuple):
     """Of one batch: what the discriminator says."""
 
@@ -124,12 +127,17 @@ class ReferenceEngine:
         fakes: int = 8,
         reals: int = 8,
         play: str = "simultaneous",
-        momentum: float = 0.0,
+        optimisers: tuple[str, ...] = ("sgd",),
+        momentum: float = 0.9,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
         dtype: torch.dtype = torch.float64,
         device: str | torch.device = "cpu",
     ) -> None:
         self.gan = gan
-        self.fakes, self.reals, self.play, self.momentum = fakes, reals, play, momentum
+        self.fakes, self.reals, self.play = fakes, reals, play
+        self.optimisers, self.momentum, self.betas, self.eps = optimisers, momentum, betas, eps
+        self.moments = max(MOMENTS[kind] for kind in optimisers)
         self.dtype, self.device, self.threads = dtype, torch.device(device), torch.get_num_threads()
         self.latent = gan.latent
         self.generator_parameters = sum(p.numel() for p in gan.generator.parameters())
@@ -192,6 +200,35 @@ class ReferenceEngine:
         scores = self._scores(theta_g, theta_d, z, real)
         return discriminator_loss(self.gan.loss, self.gan.label_smoothing, *scores), scores
 
+    def _direction(
+        self, kind: str, gradient: Tensor, moments: Sequence[Tensor], number: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What one player's update number `number` of a kind subtracts, but for its rate, and the moments after it."""
+        first, beta1, beta2 = number == 1, *self.betas
+        before = [torch.where(first, 0.0, moment) for moment in moments[: MOMENTS[kind]]]
+        rest = list(moments[MOMENTS[kind] :])
+
+        def corrected(mean: Tensor, beta: float) -> Tensor:
+            return mean / (1 - beta ** number.double()).to(mean.dtype)
+
+        if kind == "sgd":
+            return gradient, rest
+        if kind == "normalised":
+            return gradient / (gradient.square().sum() + self.eps).sqrt(), rest
+        if kind in ("momentum", "nesterov"):
+            velocity = self.momentum * before[0] + gradient
+            ahead = gradient + self.momentum * velocity
+            return (ahead if kind == "nesterov" else velocity), [velocity, *rest]
+        if kind == "rmsprop":
+            square = beta2 * before[0] + (1 - beta2) * gradient.square()
+            return gradient / (square + self.eps).sqrt(), [square, *rest]
+        if kind == "adam":
+            mean = beta1 * before[0] + (1 - beta1) * gradient
+            square = beta2 * before[1] + (1 - beta2) * gradient.square()
+            return corrected(mean, beta1) / (corrected(square, beta2) + self.eps).sqrt(), [mean, square]
+        past = torch.where(first, gradient, before[0])
+        return 2 * gradient - past, [gradient, *rest]
+
     def _step(
         self,
         phi: Tensor,
@@ -199,6 +236,8 @@ class ReferenceEngine:
         rate: Tensor,
         scale: Tensor,
         active: Tensor,
+        kind: Tensor,
+        number: Tensor,
         z: Tensor,
         real: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, _Step]:
@@ -206,23 +245,31 @@ class ReferenceEngine:
         split = self.generator_parameters
         halves = {0: slice(0, split), 1: slice(split, None)}
         g, d = phi[halves[0]], phi[halves[1]]
-        moment = {player: moments[half] if self.momentum else None for player, half in halves.items()}
+        vectors = [moments[m * len(phi) : (m + 1) * len(phi)] for m in range(self.moments)]
 
-        def update(player: int, theta: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-            before = moment[player]
-            after = gradient if before is None else self.momentum * before + gradient
-            moved = theta - rate[player] * scale[halves[player]] * after
-            moved = torch.where(active[player], moved, theta)
-            return moved, None if before is None else torch.where(active[player], after, before)
+        def update(player: int, theta: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+            half, moves = halves[player], active[player]
+            before = [vector[half] for vector in vectors]
+            direction, after = gradient, before
+            for index, name in enumerate(self.optimisers):
+                mine = kind == index
+                # Another kind's moments need not be squares; a root of them would be NaN, and so would 0 times its derivative.
+                number_of_it = torch.where(mine, number[player], 1)
+                own, own_after = self._direction(name, gradient, before, number_of_it)
+                direction = torch.where(mine, own, direction)
+                after = [torch.where(mine, new, old) for new, old in zip(own_after, after, strict=True)]
+            moved = torch.where(moves, theta - rate[player] * scale[half] * direction, theta)
+            kept = [torch.where(moves, new, old) for new, old in zip(after, before, strict=True)]
+            return moved, torch.stack(kept) if kept else theta.new_zeros(0, len(theta))
 
         grad_d, (loss_d, scores) = grad_and_value(self._loss_d, argnums=1, has_aux=True)(g, d, z, real)
-        new_d, moment[1] = update(1, d, grad_d)
+        new_d, moments_d = update(1, d, grad_d)
         opponent = new_d if self.play == "alternating" else d
         grad_g, loss_g = grad_and_value(self._loss_g, argnums=0)(g, opponent, z, real)
-        new_g, moment[0] = update(0, g, grad_g)
+        new_g, moments_g = update(0, g, grad_g)
 
         new_phi = torch.cat((new_g, new_d))
-        new_moments = torch.cat([m for m in moment.values() if m is not None]) if self.momentum else moments
+        new_moments = torch.cat((moments_g, moments_d), dim=1).flatten()
         finite_g = torch.isfinite(loss_g) & torch.isfinite(grad_g).all()
         finite_d = torch.isfinite(loss_d) & torch.isfinite(grad_d).all()
         finite = (
@@ -247,9 +294,10 @@ class ReferenceEngine:
 
     def initial_state(self, tasks: int) -> State:
         """Moments and counts of zero; see :meth:`pymgan.contract.Engine.initial_state`."""
-        width = self.parameters if self.momentum else 0
+        width = self.moments * self.parameters
         moments = torch.zeros(tasks, width, dtype=self.dtype, device=self.device)
-        return State(moments, torch.zeros(tasks, dtype=torch.int64))
+        none = torch.zeros(tasks, 2, dtype=torch.int64)
+        return State(moments, torch.zeros(tasks, dtype=torch.int64), none, none.clone())
 
     def adapt(
         self,
@@ -273,24 +321,31 @@ class ReferenceEngine:
         scale = torch.ones(self.parameters) if schedule.scale is None else schedule.scale
         noise = self._drawn(rng, state.count, steps) if data.noise is None else data.noise
         batches = [self._real(data, (slice(None), k)) for k in range(steps)]
+        kind = torch.as_tensor(schedule.kind).expand(tasks, steps)
         step = vmap(self._step)
 
         def play(
             phi: Tensor, moments: Tensor, rate: Tensor, scale: Tensor
-        ) -> tuple[tuple[Tensor, Tensor], tuple[list[_Step], Tensor, Tensor]]:
+        ) -> tuple[tuple[Tensor, Tensor], tuple[list[_Step], Tensor, tuple[Tensor, ...]]]:
             valid = torch.ones(tasks, dtype=torch.bool, device=self.device)
             done = torch.zeros(tasks, dtype=torch.int64)
+            updates, last = state.updates, state.kind
             traces = []
             for k in range(steps):
+                number = torch.where(last == kind[:, k, None], updates, 0) + 1
                 new_phi, new_moments, finite, trace = step(
-                    phi, moments, rate[:, k], scale, active[:, k], noise[:, k], batches[k]
+                    phi, moments, rate[:, k], scale, active[:, k], kind[:, k], number, noise[:, k], batches[k]
                 )
                 valid = valid & finite
+                if self.moments:
+                    moves = active[:, k] & valid[:, None]
+                    updates = torch.where(moves, number, updates)
+                    last = torch.where(moves, kind[:, k, None], last)
                 phi = torch.where(valid[:, None], new_phi, phi)
                 moments = torch.where(valid[:, None], new_moments, moments)
                 done = done + valid.cpu()
                 traces.append(trace)
-            return (phi, moments), (traces, valid, done)
+            return (phi, moments), (traces, valid, (state.count + done, updates, last))
 
         inputs = (
             phi.detach().expand(tasks, -1),
@@ -300,15 +355,15 @@ class ReferenceEngine:
         )
         saved = None
         if keep:
-            (phi_k, moments_k), pull, (traces, valid, done) = vjp(play, *inputs, has_aux=True)  # type: ignore[misc]
+            (phi_k, moments_k), pull, (traces, valid, counts) = vjp(play, *inputs, has_aux=True)  # type: ignore[misc]
             saved = _ReferenceSaved(tasks, steps, pull, valid)
         else:
             with torch.no_grad():
-                (phi_k, moments_k), (traces, valid, done) = play(*inputs)
+                (phi_k, moments_k), (traces, valid, counts) = play(*inputs)
         columns = {
             name: torch.stack([getattr(trace, name) for trace in traces], dim=1) for name in _Step._fields
         }
-        return Adapted(phi_k, State(moments_k, state.count + done), Trace(**columns, valid=valid), saved)
+        return Adapted(phi_k, State(moments_k, *counts), Trace(**columns, valid=valid), saved)
 
     def pullback(
         self,
@@ -333,7 +388,7 @@ class ReferenceEngine:
             weight=weight,
         )
         if v_state is None:
-            v_state = torch.zeros_like(v) if self.momentum else v[..., :0]
+            v_state = v.new_zeros(*v.shape[:-1], self.moments * self.parameters)
         pulled = [
             kept.pull((self._half(one, half), self._half(one_state, half)))
             for one, one_state, half in zip(v, v_state, supports, strict=True)
@@ -345,7 +400,7 @@ class ReferenceEngine:
         )
         v0 = torch.stack([self._half(one, half) for one, half in zip(v0, keeps, strict=True)])
         valid: Tensor = kept.valid
-        moments: Tensor | None = state_v0 if self.momentum else None
+        moments: Tensor | None = state_v0 if self.moments else None
         rate: Tensor | None = d_rate if rates else None
         scale: Tensor | None = d_scale if rates else None
         if weight is not None:
@@ -434,12 +489,13 @@ class ReferenceEngine:
         return samples
 
     def _half(self, v: Tensor, half: str) -> Tensor:
-        """`v` [T, P] with the other half set to zero."""
+        """`v` [T, P], or one of moments, with the other half set to zero."""
         result = v.clone()
+        vectors = result.view(*result.shape[:-1], -1, self.parameters)
         if half == "G":
-            result[..., self.generator_parameters :] = 0
+            vectors[..., self.generator_parameters :] = 0
         elif half == "D":
-            result[..., : self.generator_parameters] = 0
+            vectors[..., : self.generator_parameters] = 0
         return result
 
     def _real(self, data: Data, at: tuple[slice | int, ...]) -> Tensor:

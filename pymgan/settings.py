@@ -13,7 +13,7 @@ from .meta.base import whole
 
 __all__ = ["Settings", "check_counts"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,12 @@ from pymgan.noise import normals
 from pymgan.plan import Plan, compile_plan
 from pymgan.task_sum import reduce_tasks
 from pymgan.torch_interpreter import Frame, Interpreter, Values
+from pymgan.updates import count_updates
 
 
 @dataclass
 class TorchSaved(Saved):
-    """Snapshots (phi, moment) by slot, residuals by step, and the arguments of ``adapt``."""
+    """Snapshots (phi, moments) by slot, residuals by step, and the arguments of ``adapt``."""
 
     tasks: int
     steps: int
@@ -52,10 +53,19 @@ class TorchSaved(Saved):
     slots: dict[int, tuple[Tensor, Tensor]]
     residuals: list[Values]
     batches: _Batches
+    moves: _Moves
+    valid: Tensor
+
+
+@dataclass
+class _Moves:
+    """The schedule of every step: rate, active and number [T, K, 2], scale [P] or None, kind [T, K]."""
+
     rate: Tensor
     active: Tensor
     scale: Tensor | None
-    valid: Tensor
+    kind: Tensor
+    number: Tensor
 
 
 @dataclass
@@ -103,13 +113,17 @@ class TorchEngine:
         fakes: int,
         reals: int,
         play: str,
+        optimisers: tuple[str, ...],
         momentum: float,
+        betas: tuple[float, float],
+        eps: float,
         storage: str,
         dtype: torch.dtype,
     ) -> None:
         self.gan = gan
         self.plan: Plan = compile_plan(gan)
-        self.fakes, self.reals, self.play, self.momentum, self.storage = fakes, reals, play, momentum, storage
+        self.fakes, self.reals, self.play, self.storage = fakes, reals, play, storage
+        self.optimisers = optimisers
         self.dtype, self.device, self.threads = dtype, torch.device("cpu"), torch.get_num_threads()
         self.program = _core.Program(
             self.plan.core,
@@ -119,10 +133,14 @@ class TorchEngine:
                 fakes=fakes,
                 reals=reals,
                 alternating=play == "alternating",
+                optimisers=optimisers,
                 momentum=momentum,
+                betas=betas,
+                eps=eps,
                 keep_all=storage == "all",
             ),
         )
+        self.moments: int = self.program.moments
 
     @property
     def parameters(self) -> int:
@@ -142,8 +160,8 @@ class TorchEngine:
 
     def initial_state(self, tasks: int) -> State:
         """A zero state for `tasks` tasks."""
-        width = self.parameters if self.momentum > 0 else 0
-        return State(self._zeros(tasks, width), torch.zeros(tasks, dtype=torch.int64))
+        count, updates, kind = (torch.zeros(tasks, *shape, dtype=torch.int64) for shape in ((), (2,), (2,)))
+        return State(self._zeros(tasks, self.moments * self.parameters), count, updates, kind)
 
     @torch.no_grad()
     def adapt(
@@ -159,36 +177,39 @@ class TorchEngine:
         """Runs K inner steps on every task; see :meth:`pymgan.contract.Engine.adapt`."""
         tasks, steps = check_adapt(self, phi, data, schedule, rng, state)
         state = state if state is not None else self.initial_state(tasks)
-        rate = schedule.rate.detach().to(self.dtype).expand(tasks, steps, 2)
+        updates = count_updates(self, schedule, tasks, steps, state)
         active = torch.ones(2, dtype=torch.bool) if schedule.active is None else schedule.active
-        active = active.expand(tasks, steps, 2)
-        scale = None if schedule.scale is None else schedule.scale.detach().to(self.dtype)
+        moves = _Moves(
+            rate=schedule.rate.detach().to(self.dtype).expand(tasks, steps, 2),
+            active=active.expand(tasks, steps, 2),
+            scale=None if schedule.scale is None else schedule.scale.detach().to(self.dtype),
+            kind=updates.kind,
+            number=torch.ones(tasks, steps, 2) if updates.number is None else updates.number,
+        )
         batches = _Batches(data, rng, state.count, self.latent)
         storage = _core.StorageSchedule(self.storage, steps)
         trace, valid = self._zeros(tasks, steps, len(TRACE)), torch.ones(tasks, dtype=torch.bool)
         phi = phi.detach().expand(tasks, -1).clone()
-        moment, done = state.moments.clone(), torch.zeros(tasks, dtype=torch.int64)
-        saved = (
-            TorchSaved(tasks, steps, storage, {}, [], batches, rate, active, scale, valid) if keep else None
-        )
+        moment, done = state.moments, torch.zeros(tasks, dtype=torch.int64)
+        saved = TorchSaved(tasks, steps, storage, {}, [], batches, moves, valid) if keep else None
         slots = storage.slot_of_step
         for k in range(steps):
             if saved is not None and slots[k] >= 0:
-                saved.slots[slots[k]] = (phi, moment.clone())
-            frame = self._step_frame(phi, moment, batches, rate, active, scale, k)
+                saved.slots[slots[k]] = (phi, moment)
+            frame = self._step_frame(phi, moment, batches, moves, k)
             frame.trace, frame.valid = trace[:, k], valid
             Interpreter(self.program, self.program.step, frame).run()
-            valid &= torch.isfinite(frame.phi_next).all(1)
+            valid &= torch.isfinite(frame.phi_next).all(1) & torch.isfinite(frame.moment_next).all(1)
             phi = torch.where(valid[:, None], frame.phi_next, phi)
+            moment = torch.where(valid[:, None], frame.moment_next, moment)
             done += valid
             if saved is not None:
                 saved.residuals.append(frame.residual)
         if saved is not None and slots[steps] >= 0:
             saved.slots[slots[steps]] = (phi, moment)
         columns = {name: trace[..., i] for i, name in enumerate(TRACE)}
-        return Adapted(
-            phi.clone(), State(moment, state.count + done), Trace(valid=valid.clone(), **columns), saved
-        )
+        after = State(moment.clone(), state.count + done, *updates.after(done))
+        return Adapted(phi.clone(), after, Trace(valid=valid.clone(), **columns), saved)
 
     @torch.no_grad()
     def pullback(
@@ -214,9 +235,10 @@ class TorchEngine:
             weight=weight,
         )
         v = v.clone()
-        v_moment = (
-            (torch.zeros_like(v) if v_state is None else v_state.clone()) if self.momentum > 0 else None
-        )
+        v_moment = None
+        if self.moments:
+            v_moment = self._zeros(*v.shape[:-1], self.moments * self.parameters)
+            v_moment = v_moment if v_state is None else v_state.clone()
         for c, half in enumerate(supports):
             for each in (v, v_moment):
                 self._clear(each, c, half)
@@ -226,16 +248,15 @@ class TorchEngine:
         for kind, k, source, target in kept.storage.pullback:
             phi, moment = slots[source]
             if kind == "step":
-                moment = moment.clone()
-                frame = self._step_frame(phi, moment, kept.batches, kept.rate, kept.active, kept.scale, k)
+                frame = self._step_frame(phi, moment, kept.batches, kept.moves, k)
                 frame.trace, frame.valid = (
                     self._zeros(kept.tasks, len(TRACE)),
                     torch.ones(kept.tasks, dtype=torch.bool),
                 )
                 Interpreter(self.program, self.program.step, frame).run()
-                slots[target] = (frame.phi_next, moment)
+                slots[target] = (frame.phi_next, frame.moment_next)
                 continue
-            frame = self._step_frame(phi, moment, kept.batches, kept.rate, kept.active, kept.scale, k)
+            frame = self._step_frame(phi, moment, kept.batches, kept.moves, k)
             if self.storage == "all":
                 frame.residual = kept.residuals[k]
                 frame.phi_next = slots[kept.storage.slot_of_step[k + 1]][0]
@@ -247,7 +268,7 @@ class TorchEngine:
                 supports if last else everything,
                 keeps if first else everything,
                 rates,
-                kept.scale is not None,
+                kept.moves.scale is not None,
             )
             Interpreter(self.program, procedure, frame).run()
         for c, half in enumerate(keeps):
@@ -347,31 +368,26 @@ class TorchEngine:
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(*shape, dtype=self.dtype, device=self.device)
 
-    def _step_frame(
-        self,
-        phi: Tensor,
-        moment: Tensor,
-        batches: _Batches,
-        rate: Tensor,
-        active: Tensor,
-        scale: Tensor | None,
-        k: int,
-    ) -> Frame:
+    def _step_frame(self, phi: Tensor, moment: Tensor, batches: _Batches, moves: _Moves, k: int) -> Frame:
         return Frame(
             phi,
             phi_next=torch.full_like(phi, math.nan),
             moment=moment,
-            rate_scale=scale,
-            rate=rate[:, k],
-            active=active[:, k],
+            moment_next=torch.full_like(moment, math.nan),
+            rate_scale=moves.scale,
+            rate=moves.rate[:, k],
+            active=moves.active[:, k],
+            kind=moves.kind[:, k],
+            number=moves.number[:, k],
             noise=batches.noise(k),
             real=batches.real(k),
         )
 
     def _clear(self, v: Tensor | None, c: int, half: str) -> None:
-        """Zeroes the halves of cotangent c that `half` does not name."""
+        """Zeroes the halves of cotangent c, or of the moments', that `half` does not name."""
         if v is not None:
+            vectors = v[c].view(len(v[c]), -1, self.parameters)
             if "G" not in half:
-                v[c, :, : self.generator_parameters] = 0
+                vectors[..., : self.generator_parameters] = 0
             if "D" not in half:
-                v[c, :, self.generator_parameters :] = 0
+                vectors[..., self.generator_parameters :] = 0

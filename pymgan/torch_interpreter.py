@@ -31,6 +31,7 @@ _OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "log1p": torch.log1p,
     "tanh": torch.tanh,
     "abs": torch.abs,
+    "sqrt": torch.sqrt,
     "max": torch.maximum,
     "where_positive": lambda c, a, b: torch.where(c > 0, a, b),
 }
@@ -61,12 +62,13 @@ class Frame:
     """What the slots of a procedure's values mean for one step, batched over T tasks.
 
     Attributes:
-        phi, phi_next, moment: [T, P]; the last two are written in place.
+        phi, phi_next: [T, P], the second written in place; moment, moment_next: likewise, [T, moments * P].
         rate_scale: [P] or None.
-        cotangent, v_moment, d_scale: [C, T, P], written in place.
+        cotangent, d_scale: [C, T, P], written in place; v_moment: likewise, [C, T, moments * P].
         gradient: [2, T, P], written in place.
         residual: values kept by name from the step to its pull-back.
-        rate: [T, 2]; active: bool [T, 2].
+        rate: [T, 2]; active: bool [T, 2]; kind: [T], of the game's optimisers; number: [T, 2], of the update since the player's
+            moments were zero.
         noise: makes z [T, rows, columns]; real: [T, reals, features]; inputs: of generate and generate_vjp.
         d_rate: [C, T, 2], written in place.
         trace: [T, 8], written in place; valid: bool [T], cleared where a loss or gradient is not finite.
@@ -75,6 +77,7 @@ class Frame:
     phi: Tensor
     phi_next: Tensor = field(default_factory=_absent)
     moment: Tensor = field(default_factory=_absent)
+    moment_next: Tensor = field(default_factory=_absent)
     rate_scale: Tensor | None = None
     cotangent: Tensor = field(default_factory=_absent)
     v_moment: Tensor = field(default_factory=_absent)
@@ -83,6 +86,8 @@ class Frame:
     residual: Values = field(default_factory=dict)
     rate: Tensor = field(default_factory=_absent)
     active: Tensor = field(default_factory=_absent)
+    kind: Tensor = field(default_factory=_absent)
+    number: Tensor = field(default_factory=_absent)
     noise: Callable[[int, int], Tensor] = _no_noise
     real: Tensor = field(default_factory=_absent)
     inputs: tuple[Tensor, ...] = ()
@@ -270,10 +275,14 @@ class Interpreter:
             else:
                 out[:, at] = out[:, at] + part if i.accumulate else part
 
+    def _moves(self, player: int) -> Tensor:
+        """bool [T, 1], the tasks whose player moves."""
+        f = self.frame
+        return (f.active[:, player] if f.valid is None else f.active[:, player] & f.valid)[:, None]
+
     def _descend(self, i: Any, part: slice | Tensor, moved: Tensor) -> None:
         """theta - rate scale moved, for the tasks whose player moves."""
-        f = self.frame
-        moves = (f.active[:, i.player] if f.valid is None else f.active[:, i.player] & f.valid)[:, None]
+        f, moves = self.frame, self._moves(i.player)
         theta, scale = self._value(i.theta)[:, part], 1.0 if f.rate_scale is None else f.rate_scale[part]
         self._target(i.out)[:, part] = torch.where(
             moves, theta - f.rate[:, i.player, None] * scale * moved, theta
@@ -367,34 +376,88 @@ class Interpreter:
         self.frame.trace[:, 2 + i.player] = norm.to(self.frame.trace.dtype)
         self._judge(i.player, norm)
 
-    def _copy(self, i: Any) -> None:
-        self._target(i.out)[:, self._part(i.player)] = self._value(i.a0)[:, self._part(i.player)]
+    # ---- the optimisers ----
+
+    def _first(self, player: int) -> Tensor:
+        """bool [T, 1], the tasks in which the player has no moments from before."""
+        return self.frame.number[:, player, None] == 1
+
+    def _moments(self, ref: Any, player: int) -> list[Tensor]:
+        """Views [T, P_player] of the moments, or of their cotangents; empty where there are none."""
+        if ref is None:
+            return []
+        whole, size = self._value(ref), self.frame.phi.shape[1]
+        starts = range(0, whole.shape[1], size)
+        return [whole[:, start : start + size][:, self._part(player)] for start in starts]
+
+    def _knobs(self, player: int) -> Values:
+        """What formulas know beside gradient and moments; see csrc/optimisers.h."""
+        f, dtype, number = self.frame, self.frame.phi.dtype, self.frame.number[:, player, None].double()
+        knobs = {"momentum": self.game.momentum, "eps": self.game.eps, "past": (number > 1).double()}
+        for i, beta in enumerate(self.game.betas, 1):
+            knobs |= {f"beta{i}": beta, f"rest{i}": 1 - beta, f"bias{i}": 1 - beta**number}
+        return {
+            name: torch.as_tensor(value, dtype=dtype, device=f.phi.device) for name, value in knobs.items()
+        }
+
+    def _evaluate(self, part: str, variables: Values, otherwise: Tensor) -> Tensor:
+        """A part of every task's own optimiser, [T, P_player]."""
+        result = otherwise
+        for index, kind in enumerate(self.game.optimisers):
+            value = evaluate(_core.optimiser_formula(kind, part), variables)
+            mine = (self.frame.kind == index)[:, None]
+            result = torch.where(mine, value, result)
+        return result
+
+    def _gradient(self, i: Any) -> Values:
+        """The variables of an update: its player's gradient, the moments before it and the knobs."""
+        variables, first = self._knobs(i.player), self._first(i.player)
+        zero = torch.zeros((), dtype=self.frame.phi.dtype, device=self.frame.phi.device)
+        variables |= {"F": zero, "m0": zero, "m1": zero, "norm": zero, "along": zero}
+        if i.a0 is not None:
+            gradient = self._value(i.a0)[:, self._part(i.player)]
+            square = gradient.double().square().sum(1, keepdim=True)
+            variables |= {"F": gradient, "norm": (square + self.game.eps).sqrt().to(gradient.dtype)}
+        for n, moment in enumerate(self._moments(i.moment, i.player)):
+            variables[f"m{n}"] = moment.where(~first, zero)
+        return variables
 
     def _update(self, i: Any) -> None:
         if i.a0 is None:  # the fused updates have carried an inactive player's parameters over
             return
-        f, part = self.frame, self._part(i.player)
-        moves = (f.active[:, i.player] if f.valid is None else f.active[:, i.player] & f.valid)[:, None]
-        moved = self._value(i.a0)[:, part]
-        if i.moment is not None:
-            moment = self._target(i.moment)
-            moved = self.game.momentum * moment[:, part] + moved
-            moment[:, part] = torch.where(moves, moved, moment[:, part])
-        if i.out is not None:
-            self._descend(i, part, moved)
+        variables, moves = self._gradient(i), self._moves(i.player)
+        gradient = variables["F"]
+        self._descend(i, self._part(i.player), self._evaluate("direction", variables, gradient))
+        if i.moment_next is None:
+            return
+        both = zip(self._moments(i.moment, i.player), self._moments(i.moment_next, i.player), strict=True)
+        for n, (moment, next_moment) in enumerate(both):
+            used = torch.tensor([m > n for m in self._sizes()])[self.frame.kind][:, None]
+            value = self._evaluate(f"m{n}", variables, moment)
+            next_moment.copy_(torch.where(moves & used, value, moment))
+
+    def _sizes(self) -> list[int]:
+        """How many moments each of the game's optimisers has."""
+        return [_core.optimiser_moments(kind) for kind in self.game.optimisers]
 
     def _adjoint(self, i: Any) -> None:
         f, part = self.frame, self._part(i.player)
         active = f.active[:, i.player, None]
         rate, scale = f.rate[:, i.player, None], 1.0 if f.rate_scale is None else f.rate_scale[part]
-        v = self._value(i.v)[:, part]
-        a = -rate * scale * v
-        if i.v_moment is not None:
-            v_moment = self._value(i.v_moment)
-            a = v_moment[:, part] + a
-            v_moment[:, part] = torch.where(active, self.game.momentum * a, v_moment[:, part])
-        self._target(i.out)[:, part] = torch.where(active, a, torch.zeros_like(a))
-        if i.moved is not None:
-            along = torch.where(active, self._value(i.moved)[:, part] * v, torch.zeros_like(v))
+        v, variables = self._value(i.v)[:, part], self._gradient(i)
+        a = variables["a"] = -rate * scale * v
+        zero = torch.zeros_like(v)
+        direction = self._evaluate("direction", variables, zero)
+        variables["along"] = (a.double() * direction.double()).sum(1, keepdim=True).to(a.dtype)
+        v_moments = self._moments(i.v_moment, i.player)
+        for n in range(2):
+            variables[f"v{n}"] = v_moments[n].clone() if n < len(v_moments) else zero
+        self._target(i.out)[:, part] = torch.where(active, self._evaluate("w", variables, zero), zero)
+        for n, v_moment in enumerate(v_moments):
+            used = torch.tensor([m > n for m in self._sizes()])[f.kind][:, None]
+            value = self._evaluate(f"v{n}", variables, zero).where(~self._first(i.player), zero)
+            v_moment.copy_(torch.where(active & used, value, v_moment))
+        if i.d_scale is not None:
+            along = torch.where(active, direction * v, zero)
             f.d_rate[i.index, :, i.player] -= (scale * along).sum(1)
             self._value(i.d_scale)[:, part] -= rate * along

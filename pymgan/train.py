@@ -119,8 +119,7 @@ def train(
             game,
             fakes=batch,
             reals=batch,
-            play=method.play,
-            momentum=method.momentum,
+            **method.inner_loop(),
             engine=engine,
             device=device,
             threads=threads,
@@ -192,6 +191,10 @@ def _gan(gan: GAN | str | None, tasks: TaskDistribution, seed: int) -> GAN:
     return gan
 
 
+# What rivals that are given by name take over.
+SHARED = ("inner_steps", "play", "inner_optimiser", "inner_momentum", "inner_betas", "inner_eps")
+
+
 def _methods(meta: Meta | str, rivals: Sequence[Meta | str]) -> list[Meta]:
     """The run's own method and its rivals, which take the same inner steps."""
     own = method_by_name(meta) if isinstance(meta, str) else meta
@@ -201,10 +204,8 @@ def _methods(meta: Meta | str, rivals: Sequence[Meta | str]) -> list[Meta]:
     if isinstance(rivals, str):
         raise TypeError(f"expected rivals as a sequence of methods or names, got the string {rivals!r}")
     for rival in rivals:
-        if isinstance(rival, str):
-            value = method_by_name(rival, inner_steps=own.inner_steps, play=own.play, momentum=own.momentum)
-        else:
-            value = rival
+        shared = {name: getattr(own, name) for name in SHARED}
+        value = method_by_name(rival, **shared) if isinstance(rival, str) else rival
         if not isinstance(value, Meta):
             raise TypeError(f"expected rivals to be methods or names, got {type(value).__name__}")
         if value.inner_steps != own.inner_steps:
@@ -221,10 +222,10 @@ def _engines(
     compile_batch: Callable[[Meta, int], Engine], methods: Sequence[Meta], counts: dict[str, int]
 ) -> Engines:
     """Engines of every method, for adaptation and for meta-steps; equal ones are compiled once."""
-    known: dict[tuple[str, float, int], Engine] = {}
+    known: dict[tuple[Any, ...], Engine] = {}
 
     def get(method: Meta, batch: int) -> Engine:
-        key = (method.play, method.momentum, batch)
+        key = (*method.inner_loop().values(), batch)
         if key not in known:
             known[key] = compile_batch(method, batch)
         return known[key]

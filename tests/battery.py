@@ -90,8 +90,8 @@ def measure(engine: Engine, case: Case, inputs: Inputs) -> Quantities:
     assert torch.equal(adapted.state.count, x.state.count + case.steps)
     halves("phi", adapted.phi)
     halves("moved", adapted.phi - x.phi)
-    if case.momentum:
-        halves("moments", adapted.state.moments)
+    for m, moment in enumerate(_vectors(adapted.state.moments, engine)):
+        halves(f"moments.{m}", moment)
     active = torch.ones(2, dtype=torch.bool) if x.schedule.active is None else x.schedule.active
     moves_g, moves_d = active.expand(len(x.phi), case.steps, 2).unbind(-1)
     for name in ("loss_g", "norm_g", "loss_d", "norm_d", "fake_mean", "fake_std", "real_mean", "real_std"):
@@ -102,10 +102,10 @@ def measure(engine: Engine, case: Case, inputs: Inputs) -> Quantities:
     assert adapted.saved is not None
     pulled = engine.pullback(
         adapted.saved,
-        _poisoned(x.cotangents, x.support, split),
+        _poisoned(x.cotangents, x.support, engine),
         state_cotangents=None
         if x.state_cotangents is None
-        else _poisoned(x.state_cotangents, x.support, split),
+        else _poisoned(x.state_cotangents, x.support, engine),
         keep=x.keep,
         support=x.support,
         rates=True,
@@ -119,16 +119,19 @@ def measure(engine: Engine, case: Case, inputs: Inputs) -> Quantities:
                 found[f"{name}#{c}"] = one[..., :split] if x.keep[c] == "G" else one[..., split:]
             elif name == "d_rate":
                 found[f"{name}#{c}"] = one
+            elif name == "state_v0":
+                for m, moment in enumerate(_vectors(one, engine)):
+                    halves(f"{name}.{m}#{c}", moment)
             else:
                 halves(f"{name}#{c}", one)
     plain = engine.pullback(adapted.saved, x.cotangents[0])
     halves("v0.alone", plain.v0)
-    if engine.momentum:
-        assert plain.state_v0 is not None
-        halves("state_v0.alone", plain.state_v0)
+    assert (plain.state_v0 is None) == (engine.moments == 0)
+    for m, moment in enumerate(() if plain.state_v0 is None else _vectors(plain.state_v0, engine)):
+        halves(f"state_v0.alone.{m}", moment)
     # Without derivatives of the rates, plain SGD pulls back another way.
     direct = engine.pullback(
-        adapted.saved, _poisoned(x.cotangents, x.support, split), keep=x.keep, support=x.support
+        adapted.saved, _poisoned(x.cotangents, x.support, engine), keep=x.keep, support=x.support
     )
     for c, half in enumerate(x.keep):
         kept = {"G": slice(0, split), "D": slice(split, None), "GD": slice(None)}[half]
@@ -148,14 +151,20 @@ def measure(engine: Engine, case: Case, inputs: Inputs) -> Quantities:
     return {name: value.double() for name, value in found.items() if value.numel()}
 
 
-def _poisoned(v: Tensor, support: list[str], split: int) -> Tensor:
+def _vectors(moments: Tensor, engine: Engine) -> list[Tensor]:
+    """The [T, P] of moments [T, engine.moments * P]."""
+    return list(moments.split(engine.parameters, -1)) if engine.moments else []
+
+
+def _poisoned(v: Tensor, support: list[str], engine: Engine) -> Tensor:
     """Whatever lies in a half that `support` says is zero must not matter."""
-    v = v.clone()
+    v, split = v.clone(), engine.generator_parameters
     for one, half in zip(v, support, strict=True):
-        if half == "G":
-            one[:, split:] = math.nan
-        elif half == "D":
-            one[:, :split] = math.nan
+        for vector in one.split(engine.parameters, -1):
+            if half == "G":
+                vector[:, split:] = math.nan
+            elif half == "D":
+                vector[:, :split] = math.nan
     return v
 
 

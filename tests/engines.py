@@ -21,10 +21,7 @@ def make(
 
     def build(case: Case) -> Engine:
         arguments: dict[str, object] = {
-            "fakes": case.fakes,
-            "reals": case.reals,
-            "play": case.play,
-            "momentum": case.momentum,
+            **case.inner_loop(),
             "storage": case.storage,
             "dtype": dtype,
             "engine": engine,

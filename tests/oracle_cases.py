@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from pymgan.contract import Data, Engine, Rng, Schedule, State
+from pymgan.contract import OPTIMISERS, Data, Engine, Rng, Schedule, State
 from pymgan.gan import GAN
-from pymgan.reference import ReferenceEngine
+from pymgan.reference import MOMENTS, ReferenceEngine
 from tests.convolutions import GAMES
 
 DRAWS = 32
@@ -52,6 +53,9 @@ class Case:
         masks: "" (everyone moves), "critic" (G every second step) or "random" (per task and step).
         zero_head: players whose last Linear starts at zero: scores are exactly 0, or samples are.
         zero_rate: the rate of the middle step is 0 for both players; its derivative is not.
+        optimisers: with several of them, each task and step has one of its own.
+        eps: not the default, with which what is rounded in a gradient near zero decides the draw: there the direction of an
+            adaptive step turns within sqrt(eps).
     """
 
     name: str
@@ -60,7 +64,9 @@ class Case:
     reals: int = 4
     steps: int = 3
     play: str = "simultaneous"
-    momentum: float = 0.0
+    optimisers: tuple[str, ...] = ("sgd",)
+    momentum: float = 0.9
+    eps: float = 1e-2
     storage: str = "all"
     real: str = "repeat"
     masks: str = ""
@@ -68,6 +74,22 @@ class Case:
     zero_head: str = ""
     zero_rate: bool = False
     seed: int = 0
+
+    @property
+    def moments(self) -> int:
+        """Of the optimisers' state."""
+        return max(MOMENTS[kind] for kind in self.optimisers)
+
+    def inner_loop(self) -> dict[str, Any]:
+        """How its steps go, in the words of `pymgan.compile`."""
+        return {
+            "fakes": self.fakes,
+            "reals": self.reals,
+            "play": self.play,
+            "optimisers": self.optimisers,
+            "momentum": self.momentum,
+            "eps": self.eps,
+        }
 
 
 @dataclass(frozen=True)
@@ -95,7 +117,7 @@ class Inputs:
         return replace(
             self,
             phi=self.phi.to(dtype),
-            state=State(self.state.moments.to(dtype), self.state.count),
+            state=replace(self.state, moments=self.state.moments.to(dtype)),
             data=Data(self.data.real.to(dtype), self.data.indices, self.data.noise.to(dtype)),
             cotangents=self.cotangents.to(dtype),
             state_cotangents=move(self.state_cotangents),
@@ -174,7 +196,7 @@ def cases(seed: int = 0) -> tuple[Case, ...]:
     for i in range(24):
         loss, smoothing = LOSSES[i % 6]
         rng = np.random.default_rng([seed, i])
-        play, momentum = (("simultaneous", "alternating")[i // 6 % 2], (0.0, 0.9)[i // 12])
+        play, kind = (("simultaneous", "alternating")[i // 6 % 2], ("sgd", "momentum")[i // 12])
         fakes, reals = (int(rng.choice((1, 2, 5, 8))) for _ in range(2))
         found.append(
             Case(
@@ -184,7 +206,7 @@ def cases(seed: int = 0) -> tuple[Case, ...]:
                 reals=reals,
                 steps=(3, 1, 3, 10, 3)[i % 5],
                 play=play,
-                momentum=momentum,
+                optimisers=(kind,),
                 storage=STORAGE[i % 4 if i % 3 else 0],
                 real=("repeat", "steps", "pool")[i % 3],
                 masks=("", "", "critic", "random")[int(rng.integers(4))],
@@ -212,12 +234,11 @@ def _chosen(seed: int) -> Iterator[Case]:
     yield Case("batch-1", plain, fakes=1, reals=1, seed=seed)
     yield Case("ten-steps", plain, steps=10, play="alternating", storage="nested", seed=seed)
     for play in ("simultaneous", "alternating"):
-        for momentum in (0.0, 0.5):
+        for kind in ("sgd", "momentum"):
             for masks in ("critic", "random"):
-                name = f"masks-{masks}-{play}{'-momentum' if momentum else ''}"
-                yield Case(
-                    name, plain, steps=4, play=play, momentum=momentum, masks=masks, storage="phi", seed=seed
-                )
+                name = f"masks-{masks}-{play}{'-momentum' if kind == 'momentum' else ''}"
+                moves: dict[str, Any] = {"optimisers": (kind,), "momentum": 0.5, "masks": masks}
+                yield Case(name, plain, steps=4, play=play, storage="phi", seed=seed, **moves)
     for loss in ("nonsaturating", "hinge", "least_squares", "wasserstein"):
         game = GAN(_mlp(3, 17, 4, last=nn.Tanh(), **smooth), _mlp(4, 17, 1, **smooth), (3,), loss=loss)
         for head in ("D", "GD"):
@@ -241,7 +262,8 @@ def _chosen(seed: int) -> Iterator[Case]:
     )
     yield Case("no-bias", no_bias, fakes=3, reals=7, scale=True, seed=seed)
     narrow = GAN(_mlp(1, 1, 1, 1, **smooth), _mlp(1, 1, 1, **smooth), (1,))
-    yield Case("width-1", narrow, fakes=1, reals=2, steps=3, momentum=0.5, play="alternating", seed=seed)
+    moves = {"optimisers": ("momentum",), "momentum": 0.5, "play": "alternating"}
+    yield Case("width-1", narrow, fakes=1, reals=2, steps=3, seed=seed, **moves)
     linear = GAN(nn.Sequential(nn.Linear(3, 2)), nn.Sequential(nn.Linear(2, 1)), (3,), loss="least_squares")
     yield Case("linear", linear, seed=seed)
     wide = GAN(_mlp(17, 63, 63, 63, last=nn.Tanh()), _mlp(63, 63, 63, 1), (17,))
@@ -254,7 +276,7 @@ def _chosen(seed: int) -> Iterator[Case]:
             reals=(4, 1, 6)[i % 3],
             steps=(3, 2)[i % 2],
             play=("simultaneous", "alternating")[(i // 2) % 2],
-            momentum=0.5 if i % 4 == 3 else 0.0,
+            optimisers=(("sgd",), ("sgd",), ("sgd",), ("momentum",), ("sgd",), ("adam",))[i % 6],
             storage=STORAGE[i % 4],
             real=("repeat", "steps", "pool")[i % 3],
             masks="random" if i % 3 == 1 else "",
@@ -262,6 +284,34 @@ def _chosen(seed: int) -> Iterator[Case]:
             seed=seed,
         )
     yield Case("zero-rate", plain, steps=3, zero_rate=True, scale=True, seed=seed)
+    yield from _optimisers(seed)
+
+
+def _optimisers(seed: int) -> Iterator[Case]:
+    """Every kind alone in both plays, then engines whose schedule chooses."""
+    game = GAN(_mlp(3, 17, 4, last=nn.Tanh(), between=nn.SiLU), _mlp(4, 17, 3, 1, between=nn.SiLU), (3,))
+    kinds = [kind for kind in OPTIMISERS if kind != "sgd"]
+    for i, kind in enumerate(kinds):
+        for play in ("simultaneous", "alternating"):
+            yield Case(
+                f"{kind}-{play}",
+                game,
+                steps=4,
+                play=play,
+                optimisers=(kind,),
+                storage=STORAGE[i % 4],
+                masks="random" if play == "alternating" else "",
+                scale=play == "simultaneous",
+                zero_rate=i % 2 == 0,
+                seed=seed,
+            )
+    for play, chosen in (
+        ("simultaneous", OPTIMISERS),
+        ("alternating", ("adam", "sgd", "optimistic")),
+        ("simultaneous", ("sgd", "normalised")),
+    ):
+        name = f"switching-{len(chosen)}-{play}"
+        yield Case(name, game, steps=6, play=play, optimisers=chosen, masks="random", scale=True, seed=seed)
 
 
 # ---- inputs ----
@@ -295,9 +345,7 @@ def parameters(rng: Generator, gan: GAN, tasks: int, zero_head: str = "", gain: 
 
 def reference(case: Case, dtype: torch.dtype = torch.float64) -> ReferenceEngine:
     """The oracle of a case, or with float32 torch's own."""
-    return ReferenceEngine(
-        case.gan, fakes=case.fakes, reals=case.reals, play=case.play, momentum=case.momentum, dtype=dtype
-    )
+    return ReferenceEngine(case.gan, **case.inner_loop(), dtype=dtype)
 
 
 @cache
@@ -327,7 +375,7 @@ def _draw(case: Case, engine: ReferenceEngine, rng: Generator, T: int, slower: f
         real = normal(T, K, case.reals, *engine.sample)
     else:
         real = normal(T, 1, case.reals, *engine.sample).expand(T, K, case.reals, *engine.sample)
-    rate = torch.from_numpy(rng.uniform(0.02, 0.3, (T, K, 2))).float() * ((1 - case.momentum) * slower)
+    rate = torch.from_numpy(rng.uniform(0.02, 0.3, (T, K, 2))).float() * (_pace(case) * slower)
     if case.zero_rate:
         rate[:, K // 2] = 0
     active = None
@@ -336,22 +384,38 @@ def _draw(case: Case, engine: ReferenceEngine, rng: Generator, T: int, slower: f
         active[::2, 0] = False
     elif case.masks == "random":
         active = torch.from_numpy(rng.random((T, K, 2)) < 0.6)
-    width = P if case.momentum else 0
+    width = case.moments * P
     cotangents = normal(4, T, P)
+    moments, count = 0.1 * normal(T, width), torch.from_numpy(rng.integers(0, 9, T))
+    # of a generator of its own: who plays has nothing to do with the numbers
+    choices = np.random.default_rng([case.seed, 2, *case.name.encode()])
+    kinds = len(case.optimisers)
+    kind = torch.from_numpy(choices.integers(0, kinds, (T, K))) if kinds > 1 else 0
+    before = torch.from_numpy(choices.integers(0, kinds, T))
+    for m, moment in enumerate(moments.view(T, case.moments, P).unbind(1) if width else ()):
+        squares = [(name, m) in (("rmsprop", 0), ("adam", 1)) for name in case.optimisers]
+        moment.copy_(torch.where(torch.tensor(squares)[before, None], moment.abs(), moment))
+    updates = torch.from_numpy(choices.integers(0, 6, (T, 2))) if width else torch.zeros(T, 2).long()
     return Inputs(
         phi=parameters(rng, case.gan, T, case.zero_head),
-        state=State(0.1 * normal(T, width), torch.from_numpy(rng.integers(0, 9, T))),
+        state=State(moments, count, updates, before[:, None].expand(T, 2).clone()),
         data=Data(real, indices, normal(T, K, case.fakes, *engine.latent)),
         schedule=Schedule(
-            rate, active, torch.from_numpy(rng.uniform(0.5, 1.5, P)).float() if case.scale else None
+            rate, active, torch.from_numpy(rng.uniform(0.5, 1.5, P)).float() if case.scale else None, kind
         ),
         rng=Rng(int(rng.integers(2**62)), torch.arange(T)),
         cotangents=cotangents,
-        state_cotangents=normal(4, T, P) if case.momentum else None,
+        state_cotangents=normal(4, T, width) if width else None,
         support=["GD", "G", "GD", "D"],
         keep=["GD", "GD", "G", "D"],
         sample_cotangent=normal(T, case.fakes, *engine.sample),
     )
+
+
+def _pace(case: Case) -> float:
+    """Steps of about one length whoever makes them: momentum adds them up, an adaptive step moves all parameters by its rate."""
+    slowed = {"momentum": 1 - case.momentum, "nesterov": 1 - case.momentum, "rmsprop": 0.1, "adam": 0.1}
+    return min(slowed.get(kind, 1.0) for kind in case.optimisers)
 
 
 def _take(inputs: Inputs, tasks: Tensor) -> Inputs:
@@ -364,10 +428,13 @@ def _take(inputs: Inputs, tasks: Tensor) -> Inputs:
     return replace(
         inputs,
         phi=inputs.phi[tasks],
-        state=State(inputs.state.moments[tasks], inputs.state.count[tasks]),
+        state=State(*(getattr(inputs.state, item.name)[tasks] for item in fields(State))),
         data=Data(*picked, data.noise[tasks]),
         schedule=Schedule(
-            schedule.rate[tasks], schedule.active[tasks] if per_task else schedule.active, schedule.scale
+            schedule.rate[tasks],
+            schedule.active[tasks] if per_task else schedule.active,
+            schedule.scale,
+            schedule.kind[tasks] if isinstance(schedule.kind, Tensor) else schedule.kind,
         ),
         rng=Rng(inputs.rng.seed, inputs.rng.tasks[tasks]),
         cotangents=inputs.cotangents[:, tasks],
@@ -410,11 +477,22 @@ def _moved(x: Inputs, distance: Tensor, seed: int) -> Inputs:
     return replace(
         x,
         phi=near(x.phi),
-        state=State(near(x.state.moments), x.state.count),
+        state=replace(x.state, moments=near(x.state.moments)),
         data=Data(real, x.data.indices, near(x.data.noise)),
         cotangents=near(x.cotangents, 1),
         state_cotangents=None if x.state_cotangents is None else near(x.state_cotangents, 1),
         sample_cotangent=near(x.sample_cotangent),
+    )
+
+
+def steps_of(schedule: Schedule, steps: slice) -> Schedule:
+    """Some of the inner steps."""
+    active, kind = schedule.active, schedule.kind
+    return Schedule(
+        schedule.rate[:, steps],
+        None if active is None else active[..., steps, :],
+        schedule.scale,
+        kind[..., steps] if isinstance(kind, Tensor) else kind,
     )
 
 
@@ -445,11 +523,7 @@ def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
             None if x.data.indices is None else x.data.indices[:, at],
             x.data.noise[:, at],
         )
-        active = x.schedule.active
-        schedule = Schedule(
-            x.schedule.rate[:, at], None if active is None else active[..., at, :], x.schedule.scale
-        )
-        after = engine.adapt(phi, one, schedule, x.rng, state=state)
+        after = engine.adapt(phi, one, steps_of(x.schedule, at), x.rng, state=state)
         real = one.real[:, 0] if one.indices is None else one.real[one.indices[:, 0].long()]
         for d in (phi[:, split:], after.phi[:, split:]):
             for a in vmap(look)(phi[:, :split], d, x.data.noise[:, k], real):

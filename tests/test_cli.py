@@ -225,7 +225,7 @@ def test_damaged_checkpoint(run_folder: Path, tmp_path: Path, capsys: pytest.Cap
         assert "checkpoint" in failing(["sample", "--run", str(copy)], capsys)
         assert "checkpoint" in failing([*TINY, "--out", str(copy)], capsys)
         assert (copy / "checkpoint.safetensors").read_bytes() == damaged
-    (copy / "config.json").write_text('{"format": 1}')
+    (copy / "config.json").write_text('{"format": 2}')
     assert "config.json" in failing(["sample", "--run", str(copy)], capsys)
     (copy / "config.json").write_text("[not json")
     assert "config.json" in failing([*TINY, "--out", str(copy)], capsys)

@@ -14,6 +14,7 @@ from pymgan.contract import Data, Engine, Objective, Rng, Schedule, State
 from pymgan.gan import GAN
 from pymgan.reference import ReferenceEngine
 from tests.engines import make
+from tests.oracle_cases import Case
 
 GAME = GAN(
     nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (2, 2))),
@@ -24,24 +25,18 @@ T, K, B = 2, 3, 4
 P = 3 * 4 + 4 + 5
 
 
-def build(name: str, momentum: float = 0.0) -> Engine:
+def build(name: str, *optimisers: str) -> Engine:
     if name == "reference":
-        return ReferenceEngine(GAME, fakes=5, reals=B, momentum=momentum, dtype=torch.float32)
-    return make(name)(_Case(momentum))  # type: ignore[arg-type]
+        return ReferenceEngine(GAME, fakes=5, reals=B, optimisers=optimisers or ("sgd",), dtype=torch.float32)
+    return make(name)(Case("contract", GAME, fakes=5, reals=B, optimisers=optimisers or ("sgd",)))
 
 
-class _Case:
-    """What `make` reads of a case."""
-
-    def __init__(self, momentum: float) -> None:
-        self.gan, self.fakes, self.reals, self.play, self.momentum, self.storage = (
-            GAME,
-            5,
-            B,
-            "simultaneous",
-            momentum,
-            "all",
-        )
+def state(width: int = 0, **changes: Any) -> State:
+    """Of T tasks, zero."""
+    whole = torch.zeros(T, dtype=torch.int64)
+    return replace(
+        State(torch.zeros(T, width), whole, whole.new_zeros(T, 2), whole.new_zeros(T, 2)), **changes
+    )
 
 
 @pytest.fixture(scope="module", params=["reference", "cpu", "torch"])
@@ -69,6 +64,7 @@ def nan(*shape: int) -> Tensor:
 
 
 I32 = torch.int32
+ONES = torch.ones(T, 2, dtype=torch.int64)
 BAD_ADAPT: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"phi": [0.0] * P}, TypeError, r"\[adapt\] phi: expected a torch.Tensor, got list"),
     ({"phi": torch.zeros(T, P + 1)}, ValueError, rf"phi: expected \[2, {P}\] or \[{P}\], got \[2, {P + 1}\]"),
@@ -178,16 +174,45 @@ BAD_ADAPT: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"rng": Rng(0, torch.arange(T) - 1)}, ValueError, r"rng.tasks: expected numbers from 0, got -1"),
     ({"rng": Rng(0, torch.arange(0))}, ValueError, r"rng.tasks: expected \[T\] with at least one task"),
     ({"state": torch.zeros(T, P)}, TypeError, r"state: expected a State"),
+    ({"state": state(P)}, ValueError, r"state.moments: expected \[2, 0\]"),
+    ({"state": state(count=torch.zeros(T))}, TypeError, r"state.count: expected torch.int64"),
     (
-        {"state": State(torch.zeros(T, P), torch.zeros(T, dtype=torch.int64))},
-        ValueError,
-        r"state.moments: expected \[2, 0\]",
-    ),
-    ({"state": State(torch.zeros(T, 0), torch.zeros(T))}, TypeError, r"state.count: expected torch.int64"),
-    (
-        {"state": State(torch.zeros(T, 0), -torch.ones(T, dtype=torch.int64))},
+        {"state": state(count=-torch.ones(T, dtype=torch.int64))},
         ValueError,
         r"state.count: expected numbers from 0",
+    ),
+    ({"state": state(updates=torch.zeros(T, 2))}, TypeError, r"state.updates: expected torch.int64"),
+    ({"state": state(updates=ONES[:, 0])}, ValueError, r"state.updates: expected \[2, 2\], got \[2\]"),
+    ({"state": state(updates=-ONES)}, ValueError, r"state.updates: expected numbers from 0, got -1"),
+    (
+        {"state": state(kind=ONES)},
+        ValueError,
+        r"state.kind: expected numbers from 0 to 0, of sgd, got 1 to 1",
+    ),
+    (
+        {"schedule": Schedule(torch.zeros(2), kind=1)},
+        ValueError,
+        r"schedule.kind: expected numbers from 0 to 0, of sgd, got 1 to 1",
+    ),
+    (
+        {"schedule": Schedule(torch.zeros(2), kind=-torch.ones(K, dtype=torch.int64))},
+        ValueError,
+        r"schedule.kind: expected numbers from 0 to 0, of sgd, got -1 to -1",
+    ),
+    (
+        {"schedule": Schedule(torch.zeros(2), kind=torch.zeros(K))},
+        TypeError,
+        r"schedule.kind: expected torch.int64",
+    ),
+    (
+        {"schedule": Schedule(torch.zeros(2), kind=torch.zeros(K + 1, dtype=torch.int64))},
+        ValueError,
+        r"schedule.kind: expected a number, \[3\] or \[2, 3\], got \[4\]",
+    ),
+    (
+        {"schedule": Schedule(torch.zeros(2), kind="adam")},  # type: ignore[arg-type]
+        TypeError,
+        r"schedule.kind: expected a number or a torch.Tensor, got str",
     ),
 ]
 
@@ -222,7 +247,7 @@ def test_adapt(engine: Engine, changes: dict[str, Any], error: type[Exception], 
             torch.zeros(T, P),
             {"state_cotangents": torch.zeros(T, P)},
             ValueError,
-            r"without momentum has no moments",
+            r"expected None, as sgd has no moments",
         ),
     ],
 )
@@ -247,18 +272,20 @@ def test_pullback_of_what_is_not_saved(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("name", ["reference", "cpu", "torch"])
-def test_momentum(name: str) -> None:
-    engine = build(name, 0.9)
+def test_moments(name: str) -> None:
+    engine = build(name, "sgd", "adam")
+    P2 = 2 * P
     saved = engine.adapt(**arguments(), keep=True).saved
     assert saved is not None
     with pytest.raises(ValueError, match=r"state_cotangents: expected"):
         engine.pullback(saved, torch.zeros(T, P), state_cotangents=torch.zeros(1, T, P))
-    with pytest.raises(ValueError, match=rf"state.moments: expected \[2, {P}\], got \[2, 0\]"):
-        engine.adapt(**arguments(), state=State(torch.zeros(T, 0), torch.zeros(T, dtype=torch.int64)))
-    state = engine.initial_state(3)
-    assert state.moments.shape == (3, P)
-    assert not state.moments.any()
-    assert state.count.tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match=rf"state.moments: expected \[2, {P2}\], got \[2, 0\]"):
+        engine.adapt(**arguments(), state=state())
+    initial = engine.initial_state(3)
+    assert initial.moments.shape == (3, P2)
+    assert not initial.moments.any()
+    assert initial.count.tolist() == [0, 0, 0]
+    assert initial.updates.tolist() == initial.kind.tolist() == [[0, 0]] * 3
 
 
 CALLS: list[tuple[Callable[[Engine], Any], type[Exception], str]] = [
@@ -340,7 +367,7 @@ def test_engines_are_engines(engine: Engine) -> None:
     assert (engine.latent, engine.sample, engine.fakes, engine.reals) == ((3,), (2, 2), 5, B)
     assert engine.device == torch.device("cpu")
     assert str(engine.plan).count("\n") >= 5
-    assert engine.momentum == 0
+    assert (engine.optimisers, engine.moments) == (("sgd",), 0)
     assert engine.threads >= 1
     assert engine.gan is GAME
 

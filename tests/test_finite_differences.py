@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pymgan.contract import Data, Engine, Schedule, State
+from pymgan.contract import Data, Engine
 from tests.engines import make
 from tests.oracle_cases import Case, Inputs, cases, draw_far, make_reference
 
@@ -56,14 +56,18 @@ def test_pullback(case: Case, engine: str) -> None:
 
     def objective(phi: Tensor, moments: Tensor, rate: Tensor, scale: Tensor) -> Tensor:
         after = built.adapt(
-            phi, x.data, Schedule(rate, x.schedule.active, scale), x.rng, state=State(moments, x.state.count)
+            phi,
+            x.data,
+            replace(x.schedule, rate=rate, scale=scale),
+            x.rng,
+            state=replace(x.state, moments=moments),
         )
         assert bool(after.trace.valid.all())
         value = ((after.phi - x.phi) * v).sum(1)
         return value if v_state is None else value + (after.state.moments * v_state).sum(1)
 
     point = [x.phi, x.state.moments, x.schedule.rate.expand(T, K, 2), scale]
-    schedule = Schedule(point[2], x.schedule.active, scale)
+    schedule = replace(x.schedule, rate=point[2], scale=scale)
     kept = built.adapt(x.phi, x.data, schedule, x.rng, state=x.state, keep=True).saved
     assert kept is not None
     pulled = built.pullback(kept, v, state_cotangents=v_state, rates=True)
@@ -71,7 +75,7 @@ def test_pullback(case: Case, engine: str) -> None:
     size = v.norm(dim=1)
     for i, result in enumerate(results):
         if result is None:
-            assert not case.momentum
+            assert not case.moments
             continue
         direction = normal(*point[i].shape)
         direction = direction / direction.norm()

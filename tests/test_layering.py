@@ -28,7 +28,7 @@ PLACES = {
     **dict.fromkeys(["_version", "errors"], 0),
     "gan": 1,
     "plan": 2,
-    **dict.fromkeys(["buffers", "checks", "contract", "meta_gradient", "noise", "task_sum"], 3),
+    **dict.fromkeys(["buffers", "checks", "contract", "meta_gradient", "noise", "task_sum", "updates"], 3),
     **dict.fromkeys(["cpu_engine", "torch_engine", "torch_interpreter", "reference"], 4),
     "engine": 5,
     "adapt": 6,

@@ -256,7 +256,7 @@ def test_methods_are_values() -> None:
     for meta in (
         MAML(order=1, inner_lr=(0.1, 0.2), outer_lr=(0.1, 0.3), clip=None),
         Joint(outer_lr=0.1),
-        Reptile(),
+        Reptile(inner_optimiser="adam", inner_betas=(0.5, 0.9), inner_eps=1e-6),
         Scratch(),
     ):
         assert from_config(meta.to_config()) == meta
@@ -274,7 +274,11 @@ def test_methods_are_values() -> None:
         ({"inner_lr": (0.1, float("nan"))}, "inner_lr >= 0"),
         ({"inner_lr": (0.1, 0.1, 0.1)}, "a number or a pair"),
         ({"outer_lr": float("inf")}, "outer_lr >= 0"),
-        ({"momentum": 1.0}, "momentum >= 0 and < 1"),
+        ({"inner_momentum": 1.0}, "inner_momentum >= 0 and < 1"),
+        ({"inner_betas": (0.9, 1.0)}, "inner_betas >= 0 and < 1"),
+        ({"inner_betas": (0.9, 0.9, 0.9)}, "inner_betas to be a number or a pair"),
+        ({"inner_eps": 0.0}, "inner_eps > 0"),
+        ({"inner_optimiser": "adamw"}, "inner_optimiser 'sgd', 'normalised', .*, got 'adamw'"),
         ({"clip": 0.0}, "clip > 0"),
         ({"schedule": "cosine"}, "schedule 'linear'"),
         ({"ema": 1.0}, "ema >= 0 and < 1"),

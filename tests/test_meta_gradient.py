@@ -29,7 +29,8 @@ def some_cases() -> list[Case]:
     """The plainest, and every form of play, momentum, storage, mask, scale and pool that the battery has."""
     found: dict[object, Case] = {}
     for case in cases():
-        found.setdefault((case.play, case.momentum > 0, case.real), case)
+        found.setdefault((case.play, case.moments > 0, case.real), case)
+        found.setdefault(case.optimisers, case)
         found.setdefault((case.storage, case.masks), case)
         found.setdefault(("scale", case.scale), case)
     return list({case.name: case for case in found.values()}.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pymgan.contract import Adapted, Data, Pulled, Rng, Saved, Schedule, State
+from pymgan.contract import OPTIMISERS, Adapted, Data, Pulled, Rng, Saved, Schedule, State
 from pymgan.gan import GAN
 from pymgan.reference import ReferenceEngine, _Scores, discriminator_loss
 from tests.battery import Row, compare, draw_errors, measure, rms
@@ -33,9 +33,7 @@ def find(**wanted: Any) -> Case:
 
 def failures(engine: type[ReferenceEngine], case: Case) -> list[Row]:
     def make(case: Case) -> ReferenceEngine:
-        return engine(
-            case.gan, fakes=case.fakes, reals=case.reals, play=case.play, momentum=case.momentum, dtype=F32
-        )
+        return engine(case.gan, **case.inner_loop(), dtype=F32)
 
     return [row for row in compare(make, case) if not row.ok]
 
@@ -91,8 +89,37 @@ class Dampened(ReferenceEngine):
     """m' = mu m + (1 - mu) F."""
 
     def adapt(self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, **options: Any) -> Adapted:
-        slower = Schedule(schedule.rate * (1 - self.momentum), schedule.active, schedule.scale)
+        slower = replace(schedule, rate=schedule.rate * (1 - self.momentum))
         return super().adapt(phi, data, slower, rng, **options)
+
+
+class UncorrectedBias(ReferenceEngine):
+    """Adam's moments as they are, after the first update."""
+
+    def _direction(
+        self, kind: str, gradient: Tensor, moments: Sequence[Tensor], number: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        return super()._direction(kind, gradient, moments, torch.where(number == 1, number, 10**6))
+
+
+class FrozenNorm(ReferenceEngine):
+    """The gradient's norm is a constant to the derivative."""
+
+    def _direction(
+        self, kind: str, gradient: Tensor, moments: Sequence[Tensor], number: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        return gradient / (gradient.detach().square().sum() + self.eps).sqrt(), list(moments)
+
+
+class FrozenSquares(ReferenceEngine):
+    """The squares under the root do not see the gradient's derivative."""
+
+    def _direction(
+        self, kind: str, gradient: Tensor, moments: Sequence[Tensor], number: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        direction, after = super()._direction(kind, gradient, moments, number)
+        mean = gradient if kind == "rmsprop" else after[0]
+        return mean * (direction / mean).detach(), after
 
 
 class SwappedMasks(ReferenceEngine):
@@ -100,7 +127,7 @@ class SwappedMasks(ReferenceEngine):
 
     def adapt(self, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, **options: Any) -> Adapted:
         active = None if schedule.active is None else schedule.active.flip(-1)
-        return super().adapt(phi, data, Schedule(schedule.rate, active, schedule.scale), rng, **options)
+        return super().adapt(phi, data, replace(schedule, active=active), rng, **options)
 
 
 class FirstBatch(ReferenceEngine):
@@ -153,15 +180,21 @@ class FlatSiLU(nn.Module):
 
 WRONG: list[tuple[type[ReferenceEngine], Callable[[], Case], str]] = [
     (DetachedFake, lambda: BY_NAME["wide"], "v0"),
-    (DetachedFake, lambda: find(play="alternating", momentum=0.0), "v0"),
+    (DetachedFake, lambda: find(play="alternating", optimisers=("sgd",)), "v0"),
     (WrongPoint, lambda: BY_NAME["ten-steps"], "v0"),
-    (WrongPoint, lambda: find(play="alternating", steps=3, momentum=0.9), "v0"),
+    (WrongPoint, lambda: find(play="alternating", steps=3, optimisers=("momentum",)), "v0"),
     (FirstOrder, lambda: BY_NAME["batch-1"], "v0"),
     (NoSmoothing, lambda: find(name=lambda n: n.endswith("nonsaturating-smooth")), "gradient.D"),
     (NoSmoothing, lambda: find(name=lambda n: n.endswith("least_squares-smooth")), "gradient.D"),
     (OneMean, lambda: find(fakes=1, reals=lambda n: n > 1), "gradient.D"),
-    (ForgottenMoments, lambda: find(momentum=0.9), "v0"),
-    (Dampened, lambda: find(momentum=0.9), "phi"),
+    (ForgottenMoments, lambda: find(optimisers=("momentum",)), "v0"),
+    (ForgottenMoments, lambda: BY_NAME["adam-simultaneous"], "v0"),
+    (ForgottenMoments, lambda: BY_NAME["switching-3-alternating"], "v0"),
+    (UncorrectedBias, lambda: BY_NAME["adam-simultaneous"], "phi"),
+    (FrozenNorm, lambda: BY_NAME["normalised-simultaneous"], "v0"),
+    (FrozenSquares, lambda: BY_NAME["rmsprop-simultaneous"], "v0"),
+    (FrozenSquares, lambda: BY_NAME["adam-alternating"], "v0"),
+    (Dampened, lambda: find(optimisers=("momentum",)), "phi"),
     (SwappedMasks, lambda: BY_NAME["masks-critic-simultaneous"], "phi"),
     (FirstBatch, lambda: find(real="steps", steps=3), "phi"),
     (FirstBatch, lambda: find(real="pool", steps=3), "phi"),
@@ -259,8 +292,11 @@ def test_every_activation_loss_and_mode_occurs() -> None:
     }
     assert wanted | {nn.Unflatten} <= layers
     assert {case.gan.loss for case in cases()} == {"nonsaturating", "hinge", "least_squares", "wasserstein"}
-    every = {(case.gan.loss, case.play, case.momentum > 0) for case in cases()}
+    every = {(case.gan.loss, case.play, case.moments > 0) for case in cases()}
     assert len(every) == 16
+    for play in ("simultaneous", "alternating"):
+        alone = {case.optimisers[0] for case in cases() if case.play == play and len(case.optimisers) == 1}
+        assert alone == set(OPTIMISERS)
     assert {case.steps for case in cases()} >= {1, 3, 10}
     assert {case.storage for case in cases()} == {"all", "phi", "every:2", "nested"}
     assert {case.real for case in cases()} == {"repeat", "steps", "pool"}
@@ -271,7 +307,7 @@ def test_every_activation_loss_and_mode_occurs() -> None:
 
 
 def test_state_is_part_of_the_draws() -> None:
-    x = draw(find(momentum=0.9), 4)
+    x = draw(find(optimisers=("momentum",)), 4)
     assert isinstance(x.state, State)
     assert x.state.moments.any()
     assert x.state_cotangents is not None

@@ -27,7 +27,7 @@ struct AdaptBuffers {
 };
 
 int64_t vectors_of(const Program& p, int64_t cotangents, bool rates) {
-  return cotangents * (1 + (p.has_moment() ? 1 : 0) + (rates ? 1 : 0));
+  return cotangents * (1 + p.moments() + (rates ? 1 : 0));
 }
 
 }  // namespace
@@ -62,8 +62,7 @@ template <class T>
 void adapt(const Kernels<T>& kernels, const Program& program, const StorageSchedule& storage,
            const AdaptCall<T>& call) {
   const Layout& layout = program.layout();
-  const int64_t total = layout.total, parameters = program.plan().parameters;
-  const bool moment = program.has_moment();
+  const int64_t total = layout.total, parameters = program.plan().parameters, moments = program.moments();
   const int64_t per_task = saved_elements(program, storage, call.steps);
   Carver<T> carver(call.workspace);
   T* shared_phi = carver.take(total);
@@ -78,25 +77,26 @@ void adapt(const Kernels<T>& kernels, const Program& program, const StorageSched
   parallel_for(call.tasks, call.threads, [&](int64_t t, int thread) {
     const AdaptBuffers<T>& at = of_thread[thread];
     if (call.phi0_task != 0) pack(kernels, layout, call.phi0 + t * call.phi0_task, at.phi0);
-    if (moment && call.moment0)
-      pack(kernels, layout, call.moment0 + t * parameters, at.step.moment);
-    else if (moment)
-      std::fill_n(at.step.moment, total, T{0});
-    const auto [phi, done, valid] =
+    for (int64_t m = 0; m < moments; ++m)
+      if (call.moment0)
+        pack(kernels, layout, call.moment0 + (t * moments + m) * parameters, at.step.moment0 + m * total);
+      else
+        std::fill_n(at.step.moment0 + m * total, total, T{0});
+    const auto [phi, moment, done, valid] =
         loop.run(t, call.phi0_task == 0 ? shared_phi : at.phi0, at.step,
                  call.saved ? call.saved + t * per_task : nullptr, call.trace + t * call.steps * kTrace);
     call.valid[t] = valid;
     call.done[t] = done;
     unpack(kernels, layout, phi, call.phi + t * parameters);
-    if (moment) unpack(kernels, layout, at.step.moment, call.moment + t * parameters);
+    for (int64_t m = 0; m < moments; ++m)
+      unpack(kernels, layout, moment + m * total, call.moment + (t * moments + m) * parameters);
   });
 }
 
 template <class T>
 void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule& storage, const PullCall<T>& call) {
   const Layout& layout = program.layout();
-  const int64_t total = layout.total, parameters = program.plan().parameters;
-  const bool moment = program.has_moment();
+  const int64_t total = layout.total, parameters = program.plan().parameters, moments = program.moments();
   const int cotangents = static_cast<int>(call.halves.size());
   const int64_t per_task = saved_elements(program, storage, call.steps);
   const Pulls pulls(program, call.halves, call.rates, call.schedule.scale != nullptr, call.steps);
@@ -120,18 +120,22 @@ void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule
   parallel_for(call.tasks, call.threads, [&](int64_t t, int thread) {
     const PullBuffers<T>& at = of_thread[thread];
     auto row = [&](auto* base, int c) { return base + (c * call.tasks + t) * parameters; };
+    auto moment_row = [&](auto* base, int c, int64_t m) {
+      return base + ((c * call.tasks + t) * moments + m) * parameters;
+    };
     if (at.d_scale) std::fill_n(at.d_scale, cotangents * total, T{0});
     for (int c = 0; c < cotangents; ++c) {
       T* v = at.v + c * total;
       pack(kernels, layout, row(call.v, c), v);
       clear_other_half(layout, call.halves[c].support, v);
-      if (!moment) continue;
-      T* v_moment = at.v_moment + c * total;
-      if (call.v_moment) {
-        pack(kernels, layout, row(call.v_moment, c), v_moment);
-        clear_other_half(layout, call.halves[c].support, v_moment);
-      } else {
-        std::fill_n(v_moment, total, T{0});
+      for (int64_t m = 0; m < moments; ++m) {
+        T* v_moment = at.v_moment + (c * moments + m) * total;
+        if (call.v_moment) {
+          pack(kernels, layout, moment_row(call.v_moment, c, m), v_moment);
+          clear_other_half(layout, call.halves[c].support, v_moment);
+        } else {
+          std::fill_n(v_moment, total, T{0});
+        }
       }
     }
     if (call.valid[t])
@@ -146,19 +150,19 @@ void pullback(const Kernels<T>& kernels, Program& program, const StorageSchedule
       const uint8_t keep = call.valid[t] ? call.halves[c].keep : 0;
       unpack(kernels, layout, at.v + c * total, row(call.v0, c), keep);
       const uint8_t all = call.valid[t] ? kBoth : 0;
-      if (call.v_moment0) unpack(kernels, layout, at.v_moment + c * total, row(call.v_moment0, c), all);
+      for (int64_t m = 0; call.v_moment0 && m < moments; ++m)
+        unpack(kernels, layout, at.v_moment + (c * moments + m) * total, moment_row(call.v_moment0, c, m), all);
       if (call.d_scale) unpack(kernels, layout, at.d_scale + c * total, row(call.d_scale, c), all);
     }
   });
   if (!call.weight) return;
-  T* outputs[] = {call.v0, moment ? call.v_moment0 : nullptr, call.rates ? call.d_scale : nullptr};
-  const bool present[] = {true, moment, call.rates};
-  for (int kind = 0; kind < 3; ++kind) {
-    if (!present[kind]) continue;
-    for (int c = 0; c < cotangents; ++c, sums += total)
-      if (outputs[kind])
-        unpack(kernels, layout, sums, outputs[kind] + c * parameters, kind == 0 ? call.halves[c].keep : kBoth);
-  }
+  auto hand_out = [&](T* output, int64_t each, bool kept) {
+    for (int64_t i = 0; i < cotangents * each; ++i, sums += total)
+      if (output) unpack(kernels, layout, sums, output + i * parameters, kept ? call.halves[i].keep : uint8_t{kBoth});
+  };
+  hand_out(call.v0, 1, true);
+  hand_out(call.v_moment0, moments, false);
+  if (call.rates) hand_out(call.d_scale, 1, false);
 }
 
 template <class T>

@@ -34,6 +34,8 @@ struct InnerSchedule {
   const double* rate = nullptr;     // [T,K,2]
   const uint8_t* active = nullptr;  // [T,K,2]; null: all
   const T* scale = nullptr;         // [P]; null: 1
+  const uint8_t* kind = nullptr;    // [T,K] which of the game's optimisers; null: the first
+  const int32_t* number = nullptr;  // [T,K,2] of each update since the player's moments were zero; null: no moments
 };
 
 template <class T>
@@ -44,10 +46,10 @@ struct AdaptCall {
   InnerSchedule<T> schedule;
   const T* phi0 = nullptr;     // [T,P]
   int64_t phi0_task = 0;       // stride between tasks; 0: shared
-  const T* moment0 = nullptr;  // [T,P]; null: zero
+  const T* moment0 = nullptr;  // [T,moments,P]; null: zero
   // outputs
   T* phi = nullptr;          // [T,P]
-  T* moment = nullptr;       // [T,P], with momentum
+  T* moment = nullptr;       // [T,moments,P]
   T* trace = nullptr;        // [T,K,8], zeroed by the caller
   uint8_t* valid = nullptr;  // [T]
   int64_t* done = nullptr;   // [T] steps completed
@@ -67,10 +69,10 @@ struct PullCall {
   uint8_t* valid = nullptr;        // [T]: the others give zeros; with weight, cleared where v0 is not finite
   T* saved = nullptr;              // of the adapt call
   const T* v = nullptr;            // [C,T,P]
-  const T* v_moment = nullptr;     // [C,T,P]; null: zero
+  const T* v_moment = nullptr;     // [C,T,moments,P]; null: zero
   // outputs
-  T* v0 = nullptr;           // [C,T,P]; with weight [C,P], and so are the two others of its kind
-  T* v_moment0 = nullptr;    // [C,T,P]; may be null
+  T* v0 = nullptr;           // [C,T,P]; with weight without T, and so are the two others of its kind
+  T* v_moment0 = nullptr;    // [C,T,moments,P]; may be null
   double* d_rate = nullptr;  // [C,T,K,2], zeroed by the caller; with `rates`
   T* d_scale = nullptr;      // [C,T,P]; may be null
   T* workspace = nullptr;    // [pull_workspace]

@@ -11,8 +11,8 @@
 
 namespace pymgan::cpu {
 
-// A snapshot of one step: phi, then the moment if there is one.
-inline int64_t snapshot(const Program& p) { return p.layout().total * (p.has_moment() ? 2 : 1); }
+// A snapshot of one step: phi, then the moments.
+inline int64_t snapshot(const Program& p) { return p.layout().total * (1 + p.moments()); }
 
 inline uint8_t bit(Player p) { return p == Player::generator ? kGenerator : kDiscriminator; }
 
@@ -43,14 +43,14 @@ bool halves_finite(const Kernels<T>& kernels, const Layout& layout, const std::v
 // What the steps of one task work in.
 template <class T>
 struct StepBuffers {
-  T* carried[2];  // [total], in turn, so that the last finite phi survives
-  T* moment;      // [total], with momentum
+  T* carried[2];  // [snapshot], in turn, so that the last finite one survives
+  T* moment0;     // [moments][total], before the first step
   T* residual;    // [residual_elements], of a step that keeps nothing
   T* arena;
 
   StepBuffers(Carver<T>& carver, const Program& p, int64_t arena_elements)
-      : carried{carver.take(p.layout().total), carver.take(p.layout().total)},
-        moment(carver.take(p.has_moment() ? p.layout().total : 0)),
+      : carried{carver.take(snapshot(p)), carver.take(snapshot(p))},
+        moment0(carver.take(p.moments() * p.layout().total)),
         residual(carver.take(p.residual_elements())),
         arena(carver.take(arena_elements)) {}
 };
@@ -83,7 +83,7 @@ class Pulls {
 template <class T>
 struct PullBuffers {
   T* v;         // [C][total]
-  T* v_moment;  // [C][total], with momentum
+  T* v_moment;  // [C][moments][total]
   T* d_scale;   // [C][total], with rates
   T* scratch;   // [scratch_slots][snapshot]
   T* arena;
@@ -91,7 +91,7 @@ struct PullBuffers {
   PullBuffers(Carver<T>& carver, const Program& p, const StorageSchedule& storage, int64_t cotangents, bool rates,
               int64_t arena_elements)
       : v(carver.take(cotangents * p.layout().total)),
-        v_moment(carver.take(p.has_moment() ? cotangents * p.layout().total : 0)),
+        v_moment(carver.take(cotangents * p.moments() * p.layout().total)),
         d_scale(carver.take(rates ? cotangents * p.layout().total : 0)),
         scratch(carver.take(storage.scratch_slots * snapshot(p))),
         arena(carver.take(arena_elements)) {}
@@ -108,41 +108,44 @@ struct InnerLoop {
   const T* rate_scale;  // [total], packed; null: 1
 
   struct Ending {
-    const T* phi;  // [total], of the last step that was finite
+    const T* phi;     // [total], of the last step that was finite
+    const T* moment;  // [moments][total], likewise
     int done;
     bool valid;
   };
 
-  // From phi0 [total]; at.moment holds the moment before and after. trace [K][kTrace]. saved: null, or as
-  // saved_elements says; phi0 is then its snapshot 0 or is copied there.
+  // From phi0 [total] and at.moment0. trace [K][kTrace]. saved: null, or as saved_elements says; phi0 is then its
+  // snapshot 0 or is copied there.
   Ending run(int64_t task, const T* phi0, const StepBuffers<T>& at, T* saved, T* trace) const {
-    const int64_t total = program.layout().total;
+    const int64_t total = program.layout().total, moments = program.moments() * total;
     Frame<T> frame;
-    frame.moment = at.moment;
     frame.arena = at.arena;
     frame.rate_scale = rate_scale;
     auto slot = [&](int k) -> T* {
       return saved && storage.slot_of_step[k] >= 0 ? saved + storage.slot_of_step[k] * snapshot(program) : nullptr;
     };
-    if (T* first = slot(0); first && first != phi0) std::copy_n(phi0, total, first);
-    const T* phi = phi0;
+    if (T* first = slot(0)) {
+      if (first != phi0) std::copy_n(phi0, total, first);
+      if (moments > 0) std::copy_n(at.moment0, moments, first + total);
+    }
+    const T *phi = phi0, *moment = at.moment0;
     int k = 0;
     for (; k < steps; ++k) {
-      if (T* here = slot(k); here && at.moment) std::copy_n(at.moment, total, here + total);
       T* next = slot(k + 1);
-      frame.phi = phi;
-      frame.phi_next = next ? next : at.carried[k % 2];
+      if (!next) next = at.carried[k % 2];
+      frame.phi = phi, frame.moment = moment;
+      frame.phi_next = next, frame.moment_next = next + total;
       frame.residual = saved && program.game().keep_all ? residual(saved, k) : at.residual;
       frame.trace = trace + k * kTrace;
       set_batch(frame, batches, task, k);
-      set_rates(frame, task, k);
+      set_updates(frame, task, k);
       execute(kernels, program, program.step(), frame);
-      // Without a moment its updates have looked.
-      frame.valid = frame.valid && (!at.moment || finite(kernels, frame.phi_next, total));
+      // Plain SGD's updates have looked.
+      frame.valid = frame.valid && (program.plain() || finite(kernels, next, snapshot(program)));
       if (!frame.valid) break;
-      phi = frame.phi_next;
+      phi = frame.phi_next, moment = frame.moment_next;
     }
-    return {phi, k, frame.valid};
+    return {phi, moment, k, frame.valid};
   }
 
   // at.v of phi_K becomes that of phi_0, and so does at.v_moment; at.d_scale is added to.
@@ -150,7 +153,6 @@ struct InnerLoop {
   void pull(int64_t task, const Pulls& pulls, T* saved, const PullBuffers<T>& at, double* d_rate,
             int64_t d_rate_stride) const {
     const int64_t total = program.layout().total;
-    const bool moment = program.has_moment();
     Frame<T> frame;
     frame.cotangent = at.v;
     frame.v_moment = at.v_moment;
@@ -164,17 +166,14 @@ struct InnerLoop {
     for (const Action& action : storage.pullback) {
       T* from = slot(action.from);
       set_batch(frame, batches, task, action.k);
-      set_rates(frame, task, action.k);
-      frame.phi = from;
+      set_updates(frame, task, action.k);
+      frame.phi = from, frame.moment = from + total;
       if (action.kind == Action::Kind::step) {
         T* to = slot(action.to);
-        if (moment && to != from) std::copy_n(from + total, total, to + total);
-        frame.phi_next = to;
-        frame.moment = to + total;
+        frame.phi_next = to, frame.moment_next = to + total;
         execute(kernels, program, program.step(), frame);
         continue;
       }
-      frame.moment = from + total;
       frame.ahead = {};
       if (program.game().keep_all) {
         frame.phi_next = slot(storage.slot_of_step[action.k + 1]);
@@ -193,10 +192,13 @@ struct InnerLoop {
   T* residual(T* saved, int64_t k) const {
     return saved + storage.kept_slots * snapshot(program) + k * program.residual_elements();
   }
-  void set_rates(Frame<T>& frame, int64_t task, int64_t k) const {
-    const int64_t at = (task * steps + k) * 2;
-    frame.rate[0] = schedule.rate[at];
-    frame.rate[1] = schedule.rate[at + 1];
+  void set_updates(Frame<T>& frame, int64_t task, int64_t k) const {
+    const int64_t step = task * steps + k, at = step * 2;
+    frame.kind = program.game().optimisers[schedule.kind ? schedule.kind[step] : 0];
+    for (int p = 0; p < 2; ++p) {
+      frame.rate[p] = schedule.rate[at + p];
+      if (schedule.number) frame.number[p] = schedule.number[at + p];
+    }
     frame.active = kBoth;
     if (schedule.active)
       frame.active = (schedule.active[at] ? kGenerator : 0) | (schedule.active[at + 1] ? kDiscriminator : 0);

@@ -14,7 +14,12 @@ template <class T>
 class Interpreter {
  public:
   Interpreter(const Kernels<T>& kernels, const Program& program, const Procedure& procedure, Frame<T>& frame)
-      : kernels(kernels), layout(program.layout()), game(program.game()), procedure(procedure), frame(frame) {
+      : kernels(kernels),
+        layout(program.layout()),
+        game(program.game()),
+        moments(program.moments()),
+        procedure(procedure),
+        frame(frame) {
     find_slots();
     look_ahead();
   }
@@ -36,7 +41,8 @@ class Interpreter {
     set(Slot::residual, frame.residual);
     set(Slot::phi, frame.phi);  // read only by construction
     set(Slot::phi_next, frame.phi_next);
-    set(Slot::moment, frame.moment);
+    set(Slot::moment, frame.moment);  // read only
+    set(Slot::moment_next, frame.moment_next);
     set(Slot::rate_scale, frame.rate_scale);  // read only
     set(Slot::cotangent, frame.cotangent);
     set(Slot::v_moment, frame.v_moment);
@@ -253,7 +259,7 @@ class Interpreter {
     for (int n = 0; n < kLanes; ++n) out[n] = (i.accumulate ? out[n] : T{0}) + (n < w.n ? sums[n] : T{0});
   }
 
-  // What a fused update does, for a gradient in memory.
+  // What a fused update of plain SGD does, for a gradient in memory.
   void descend(Player player, int64_t n, const T* gradient, const T* theta, const T* scale, T* out) {
     Update<T> u;
     double norm2 = 0;
@@ -324,19 +330,54 @@ class Interpreter {
     if (!active(i.player)) {
       if (out && out != theta) std::copy_n(theta, n, out);
       if (!i.a0) frame.valid &= finite(kernels, theta, n);
+      carry_moments(i, 0);
       return;
     }
     if (!i.a0) return;
     Update<T> u;
     u.n = n;
+    u.kind = frame.kind;
     u.rate = rate(i.player);
-    u.momentum = static_cast<T>(game.momentum);
+    u.knobs = knobs(i.player);
     u.gradient = at(i.a0);
     u.scale = part(i.rate_scale, i.player);
     u.theta = theta;
-    u.moment = part(i.moment, i.player);
     u.theta_out = out;
+    for (int m = 0; m < moments_of(frame.kind); ++m) {
+      u.moment[m] = first(i.player) ? nullptr : vector(i.moment, m, i.player);
+      u.moment_out[m] = vector(i.moment_next, m, i.player);
+    }
     kernels.update(u);
+    carry_moments(i, moments_of(frame.kind));
+  }
+
+  // Those from number `from` on stay as they are.
+  void carry_moments(const Instr& i, int from) const {
+    if (!i.moment || !i.moment_next) return;
+    for (int m = from; m < moments; ++m) {
+      const T* before = vector(i.moment, m, i.player);
+      T* after = vector(i.moment_next, m, i.player);
+      if (before != after) std::copy_n(before, player_size(i.player), after);
+    }
+  }
+
+  // One of the player's moments, or of their cotangents.
+  T* vector(const Ref& r, int number, Player p) const { return r ? part(r, p) + number * layout.total : nullptr; }
+  // There are no moments from before.
+  bool first(Player p) const { return frame.number[index(p)] == 1; }
+
+  formulas::Knobs<T> knobs(Player p) const {
+    auto rest = [](double beta, double power) { return static_cast<T>(1 - std::pow(beta, power)); };
+    const auto [beta1, beta2] = game.betas;
+    const double number = static_cast<double>(frame.number[index(p)]);
+    formulas::Knobs<T> k{};
+    k.momentum = static_cast<T>(game.momentum);
+    k.beta1 = static_cast<T>(beta1), k.beta2 = static_cast<T>(beta2);
+    k.rest1 = rest(beta1, 1), k.rest2 = rest(beta2, 1);
+    k.bias1 = rest(beta1, number), k.bias2 = rest(beta2, number);
+    k.eps = static_cast<T>(game.eps);
+    k.past = first(p) ? 0 : 1;
+    return k;
   }
 
   void adjoint(const Instr& i) const {
@@ -348,14 +389,19 @@ class Interpreter {
     }
     UpdateAdjoint<T> u;
     u.n = player_size(i.player);
+    u.kind = frame.kind;
     u.rate = rate(i.player);
-    u.momentum = static_cast<T>(game.momentum);
+    u.knobs = knobs(i.player);
+    u.first = first(i.player);
+    u.gradient = at(i.a0);
     u.scale = part(i.rate_scale, i.player);
-    u.moved = part(i.moved, i.player);
     u.v = part(i.v, i.player);
-    u.v_moment = part(i.v_moment, i.player);
+    for (int m = 0; m < moments_of(frame.kind); ++m) {
+      u.moment[m] = u.first ? nullptr : vector(i.moment, m, i.player);
+      u.v_moment[m] = vector(i.v_moment, m, i.player);
+    }
     u.w = w;
-    if (i.moved) {
+    if (i.d_scale) {
       u.d_rate = frame.d_rate ? frame.d_rate + i.index * frame.d_rate_stride + p : nullptr;
       u.d_scale = part(i.d_scale, i.player);
     }
@@ -467,9 +513,6 @@ class Interpreter {
           kernels.window_transpose(at(i.a0), w.n, w.taps, w.k, at(i.out));
         break;
       }
-      case Op::copy:
-        std::copy_n(part(i.a0, i.player), player_size(i.player), part(i.out, i.player));
-        break;
       case Op::check:
         check(i);
         break;
@@ -485,6 +528,7 @@ class Interpreter {
   const Kernels<T>& kernels;
   const Layout& layout;
   const Game& game;
+  const int moments;
   const Procedure& procedure;
   Frame<T>& frame;
 

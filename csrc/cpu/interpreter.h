@@ -17,15 +17,18 @@ struct Frame {
   T* residual = nullptr;          // [program.residual_elements()]
   const T* phi = nullptr;         // [total]
   T* phi_next = nullptr;          // [total], may be phi
-  T* moment = nullptr;            // [total]
+  const T* moment = nullptr;      // [moments][total]
+  T* moment_next = nullptr;       // [moments][total], may be moment
   const T* rate_scale = nullptr;  // [total]; null: 1
   T* cotangent = nullptr;         // [C][total]
-  T* v_moment = nullptr;          // [C][total]
+  T* v_moment = nullptr;          // [C][moments][total]
   T* d_scale = nullptr;           // [C][total]
   T* gradient = nullptr;          // [1 or 2][total]
 
   double rate[2] = {};  // of G and D
   uint8_t active = kBoth;
+  Optimiser kind = Optimiser::sgd;
+  int64_t number[2] = {1, 1};  // of each player's update, since its moments were zero
   NoiseKey key;
   const T* noise = nullptr;       // [fakes][latent]; null: drawn
   const T* real = nullptr;        // [reals][features], or the pool

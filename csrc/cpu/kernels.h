@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include "../optimisers.h"
 #include "../plan.h"
 #include "../window.h"
 
@@ -190,30 +191,38 @@ struct Head {
   T* stats = nullptr;  // [6]: L_G, L_D, mean and deviation of s on fakes, then on reals
 };
 
-// theta' = theta - rate * scale * m',  m' = momentum * m + F, elementwise over n packed parameters.
+// theta' = theta - rate * scale * d over n packed parameters of one player, d and the moments after it as in
+// optimisers.h.
 template <class T>
 struct Update {
   int64_t n = 0;
-  T rate = 0, momentum = 0;
-  const T* gradient = nullptr;  // [n] F
-  const T* scale = nullptr;     // [n] learned rates; null: 1
-  const T* theta = nullptr;     // [n]
-  T* moment = nullptr;          // [n] in place; null: plain SGD
+  Optimiser kind = Optimiser::sgd;
+  T rate = 0;
+  formulas::Knobs<T> knobs{};          // norm and along are found here
+  const T* gradient = nullptr;         // [n] F
+  const T* moment[kMostMoments] = {};  // [n] each, those that the kind has; null: zero
+  const T* scale = nullptr;            // [n] learned rates; null: 1
+  const T* theta = nullptr;            // [n]
   // outputs
-  T* theta_out = nullptr;   // [n], may be theta; null: only the moment moves
-  double* norm2 = nullptr;  // sum of squares of F, in a fixed order; may be null
+  T* theta_out = nullptr;            // [n], may be theta; null: only norm2 is wanted
+  T* moment_out[kMostMoments] = {};  // [n] each, may be moment; may be null
+  double* norm2 = nullptr;           // sum of squares of F, in a fixed order; may be null
 };
 
-// The adjoint: a = v_m - rate * scale * v;  w = a;  v_m = momentum * a.  d_rate -= sum scale * m' * v,
-// d_scale -= rate * m' * v. Plain SGD: v_m null and m' = F.
+// Its adjoint: w and v_moment as in optimisers.h with a = -rate * scale * v; d_rate -= sum scale * d * v,
+// d_scale -= rate * d * v.
 template <class T>
 struct UpdateAdjoint {
   int64_t n = 0;
-  T rate = 0, momentum = 0;
-  const T* scale = nullptr;  // [n]; null: 1
-  const T* moved = nullptr;  // [n] m'; needed for d_rate and d_scale only
-  const T* v = nullptr;      // [n]
-  T* v_moment = nullptr;     // [n] in place; null: plain SGD
+  Optimiser kind = Optimiser::sgd;
+  T rate = 0;
+  formulas::Knobs<T> knobs{};
+  bool first = false;                  // the moments before it are zero, whatever comes in
+  const T* gradient = nullptr;         // [n] F; null where neither the adjoint nor rates read it
+  const T* moment[kMostMoments] = {};  // [n] each, before the update, read with F; null: zero
+  const T* scale = nullptr;            // [n]; null: 1
+  const T* v = nullptr;                // [n]
+  T* v_moment[kMostMoments] = {};      // [n] each, those that the kind has, in place
   // outputs
   T* w = nullptr;            // [n] adjoint of F
   double* d_rate = nullptr;  // one number, accumulated; may be null

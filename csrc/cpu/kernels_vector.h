@@ -78,42 +78,95 @@ PYMGAN_INLINE void for_vectors(int64_t n, const Body& body) {
          [&](Vec<T> x, T* p) __attribute__((always_inline)) { x.store_part(p + i, rest); });
 }
 
+// <x, scale y> in double; scale may be null.
+template <class T>
+double inner_product(int64_t n, const T* x, const T* y, const T* scale) {
+  Vec<double> products[2] = {Vec<double>(0.0), Vec<double>(0.0)};
+  for_vectors<T>(n, [&](auto load, auto) __attribute__((always_inline)) {
+    add_products(load(x), scale ? load(scale) * load(y) : load(y), products);
+  });
+  return sum(products[0] + products[1]);
+}
+
+template <class T>
+formulas::Knobs<Vec<T>> broadcast(const formulas::Knobs<T>& k) {
+  return {k.momentum, k.beta1, k.beta2, k.rest1, k.rest2, k.bias1, k.bias2, k.eps, k.past, k.norm, k.along};
+}
+
+// The whole gradient's norm, which `normalised` divides by.
+template <class T>
+double norm_of(int64_t n, const T* gradient, T eps) {
+  return __builtin_sqrt(inner_product<T>(n, gradient, gradient, nullptr) + eps);
+}
+
+// Of the moments that a kind has; the others are not touched. Null: zero.
+template <class O, class T, class Load>
+PYMGAN_INLINE formulas::Moments<Vec<T>> load_moments(const T* const (&moment)[kMostMoments], const Load& load) {
+  formulas::Moments<Vec<T>> m{Vec<T>(0.0), Vec<T>(0.0)};
+  if constexpr (O::kMoments > 0)
+    if (moment[0]) m.first = load(moment[0]);
+  if constexpr (O::kMoments > 1)
+    if (moment[1]) m.second = load(moment[1]);
+  return m;
+}
+template <class O, class T, class Store>
+PYMGAN_INLINE void store_moments(const formulas::Moments<Vec<T>>& m, T* const (&moment)[kMostMoments],
+                                 const Store& store) {
+  if constexpr (O::kMoments > 0)
+    if (moment[0]) store(m.first, moment[0]);
+  if constexpr (O::kMoments > 1)
+    if (moment[1]) store(m.second, moment[1]);
+}
+
 template <class T>
 void update(const Update<T>& u) {
-  const Vec<T> rate(u.rate), momentum(u.momentum);
-  Vec<double> squares[2] = {Vec<double>(0.0), Vec<double>(0.0)};
-  for_vectors<T>(u.n, [&](auto load, auto store) __attribute__((always_inline)) {
-    const Vec<T> gradient = load(u.gradient);
-    if (u.norm2) add_products(gradient, gradient, squares);
-    Vec<T> step = gradient;
-    if (u.moment) {
-      step = fma(momentum, load(u.moment), gradient);
-      store(step, u.moment);
-    }
-    if (!u.theta_out) return;
-    const Vec<T> scaled = u.scale ? rate * load(u.scale) : rate;
-    store(load(u.theta) - scaled * step, u.theta_out);
+  formulas::visit(u.kind, [&](auto optimiser) {
+    using O = decltype(optimiser);
+    formulas::Knobs<Vec<T>> knobs = broadcast(u.knobs);
+    if (u.kind == Optimiser::normalised) knobs.norm = Vec<T>(norm_of(u.n, u.gradient, u.knobs.eps));
+    const Vec<T> rate(u.rate);
+    Vec<double> squares[2] = {Vec<double>(0.0), Vec<double>(0.0)};
+    for_vectors<T>(u.n, [&](auto load, auto store) __attribute__((always_inline)) {
+      const Vec<T> gradient = load(u.gradient);
+      if (u.norm2) add_products(gradient, gradient, squares);
+      if (!u.theta_out) return;
+      const auto moved = O::move(gradient, load_moments<O, T>(u.moment, load), knobs);
+      store_moments<O, T>(moved.moments, u.moment_out, store);
+      const Vec<T> scaled = u.scale ? rate * load(u.scale) : rate;
+      store(load(u.theta) - scaled * moved.direction, u.theta_out);
+    });
+    if (u.norm2) *u.norm2 = sum(squares[0] + squares[1]);
   });
-  if (u.norm2) *u.norm2 = sum(squares[0] + squares[1]);
 }
 
 template <class T>
 void update_adjoint(const UpdateAdjoint<T>& u) {
-  const Vec<T> rate(u.rate), momentum(u.momentum);
-  Vec<double> products[2] = {Vec<double>(0.0), Vec<double>(0.0)};
-  for_vectors<T>(u.n, [&](auto load, auto store) __attribute__((always_inline)) {
-    const Vec<T> v = load(u.v), scale = u.scale ? load(u.scale) : Vec<T>(1.0);
-    const Vec<T> scaled = scale * v;
-    Vec<T> w = -(rate * scaled);
-    if (u.v_moment) {
-      w = load(u.v_moment) + w;
-      store(momentum * w, u.v_moment);
+  formulas::visit(u.kind, [&](auto optimiser) {
+    using O = decltype(optimiser);
+    formulas::Knobs<Vec<T>> knobs = broadcast(u.knobs);
+    if (u.kind == Optimiser::normalised) {
+      const double norm = norm_of(u.n, u.gradient, u.knobs.eps);
+      knobs.norm = Vec<T>(norm);
+      knobs.along = Vec<T>(-u.rate * inner_product(u.n, u.gradient, u.v, u.scale) / norm);
     }
-    if (u.w) store(w, u.w);
-    if (u.d_rate) add_products(scaled, load(u.moved), products);
-    if (u.d_scale) store(load(u.d_scale) - rate * load(u.moved) * v, u.d_scale);
+    const Vec<T> rate(u.rate), zero(0.0);
+    Vec<double> products[2] = {Vec<double>(0.0), Vec<double>(0.0)};
+    for_vectors<T>(u.n, [&](auto load, auto store) __attribute__((always_inline)) {
+      const Vec<T> v = load(u.v), scale = u.scale ? load(u.scale) : Vec<T>(1.0);
+      const Vec<T> scaled = scale * v, gradient = u.gradient ? load(u.gradient) : zero;
+      const auto moments = load_moments<O, T>(u.moment, load);
+      const T* const v_moment[] = {u.v_moment[0], u.v_moment[1]};
+      auto pulled = O::adjoint(gradient, moments, -(rate * scaled), load_moments<O, T>(v_moment, load), knobs);
+      if (u.first) pulled.v = {zero, zero};
+      store_moments<O, T>(pulled.v, u.v_moment, store);
+      if (u.w) store(pulled.w, u.w);
+      if (!u.d_rate && !u.d_scale) return;
+      const Vec<T> direction = O::move(gradient, moments, knobs).direction;
+      if (u.d_rate) add_products(scaled, direction, products);
+      if (u.d_scale) store(load(u.d_scale) - rate * direction * v, u.d_scale);
+    });
+    if (u.d_rate) *u.d_rate -= sum(products[0] + products[1]);
   });
-  if (u.d_rate) *u.d_rate -= sum(products[0] + products[1]);
 }
 
 template <class T>

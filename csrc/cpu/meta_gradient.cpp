@@ -206,12 +206,12 @@ void meta_gradient(const Kernels<T>& kernels, Program& program, const StorageSch
   parallel_for(call.tasks, call.threads, [&](int64_t t, int thread) {
     const MetaBuffers<T>& at = of_thread[thread];
     if (call.phi0_task != 0) pack(kernels, layout, call.phi0 + t * call.phi0_task, at.phi0);
-    if (program.has_moment()) std::fill_n(at.step.moment, total, T{0});
+    if (at.step.moment0) std::fill_n(at.step.moment0, program.moments() * total, T{0});
     const auto end = loop.run(t, at.phi0, at.step, at.saved, call.trace + t * call.steps * kTrace);
     call.value[t] = end.valid ? descent.evaluate(t, end.phi, at) : std::numeric_limits<double>::quiet_NaN();
     bool valid = std::isfinite(call.value[t]);
     if (valid && plan.second_order) {
-      if (at.pull.v_moment) std::fill_n(at.pull.v_moment, plan.rows() * total, T{0});
+      if (at.pull.v_moment) std::fill_n(at.pull.v_moment, plan.rows() * program.moments() * total, T{0});
       if (at.pull.d_scale) std::fill_n(at.pull.d_scale, plan.rows() * total, T{0});
       loop.pull(t, plan.pulls, at.saved, at.pull, call.rates ? call.d_rate + t * call.steps * 2 : nullptr,
                 call.tasks * call.steps * 2);

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..contract import Data, Rng, Schedule
+from ..contract import OPTIMISERS, Data, Rng, Schedule
 
 if TYPE_CHECKING:
     from ..contract import Adapted, Engine
@@ -54,10 +54,14 @@ class Meta(ABC):
     """A way to meta-learn. All fields are keyword-only.
 
     Attributes:
-        inner_steps: K, the SGD steps that an adaptation takes.
+        inner_steps: K, the steps that an adaptation takes.
         inner_lr: their rate, or a pair (generator, discriminator).
         play: "simultaneous" or "alternating" (D first).
-        momentum: of the inner SGD.
+        inner_optimiser: "sgd", "normalised", "momentum", "nesterov", "rmsprop", "adam" or "optimistic"; see
+            `pymgan.compile`. An adaptation starts with moments of zero.
+        inner_momentum: of the inner "momentum" and "nesterov".
+        inner_betas: of the inner "adam"; the second of "rmsprop" too.
+        inner_eps: inside the inner optimiser's square roots.
         outer_lr: rate of the outer Adam, or a pair (generator, discriminator).
         betas: of the outer Adam.
         schedule: "linear" lets the outer rate fall to zero over the run, "constant" keeps it.
@@ -68,7 +72,10 @@ class Meta(ABC):
     inner_steps: int = 5
     inner_lr: float | tuple[float, float] = 0.1
     play: str = "simultaneous"
-    momentum: float = 0.0
+    inner_optimiser: str = "sgd"
+    inner_momentum: float = 0.9
+    inner_betas: tuple[float, float] = (0.9, 0.999)
+    inner_eps: float = 1e-8
     outer_lr: float | tuple[float, float] = 3e-3
     betas: tuple[float, float] = (0.9, 0.99)
     schedule: str = "linear"
@@ -87,10 +94,18 @@ class Meta(ABC):
             object.__setattr__(self, name, pair if pair[0] != pair[1] else pair[0])
         if self.play not in ("simultaneous", "alternating"):
             raise ValueError(f"expected play 'simultaneous' or 'alternating', got {self.play!r}")
-        number("momentum", self.momentum, low=0.0, below=1.0)
-        object.__setattr__(self, "betas", as_pair("betas", self.betas))
-        for beta in self.betas:
-            number("betas", beta, low=0.0, below=1.0)
+        if self.inner_optimiser not in OPTIMISERS:
+            raise ValueError(
+                f"expected inner_optimiser {', '.join(map(repr, OPTIMISERS))}, got {self.inner_optimiser!r}"
+            )
+        number("inner_momentum", self.inner_momentum, low=0.0, below=1.0)
+        number("inner_eps", self.inner_eps, low=0.0)
+        if self.inner_eps == 0.0:
+            raise ValueError("expected inner_eps > 0, got 0")
+        for name in ("inner_betas", "betas"):
+            object.__setattr__(self, name, as_pair(name, getattr(self, name)))
+            for beta in getattr(self, name):
+                number(name, beta, low=0.0, below=1.0)
         if self.schedule not in ("linear", "constant"):
             raise ValueError(f"expected schedule 'linear' or 'constant', got {self.schedule!r}")
         if self.clip is not None:
@@ -113,6 +128,16 @@ class Meta(ABC):
     def step_batch(self, *, tasks_per_step: int, shots: int, queries: int) -> int:
         """Real samples (and as many fakes) in a batch of the engine that takes this method's meta-steps."""
         return shots
+
+    def inner_loop(self) -> dict[str, Any]:
+        """How its steps go, in the words of `pymgan.compile`."""
+        return {
+            "play": self.play,
+            "optimisers": (self.inner_optimiser,),
+            "momentum": self.inner_momentum,
+            "betas": self.inner_betas,
+            "eps": self.inner_eps,
+        }
 
     def rates(self) -> Tensor:
         """The inner rates [K, 2] (generator, discriminator) that training starts from."""

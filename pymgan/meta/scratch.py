@@ -20,7 +20,7 @@ __all__ = ["Scratch"]
 class Scratch(Meta):
     """A GAN trained on the support set alone, from the initial weights that the other methods started from.
 
-    Its budget is that of the others at test time, exactly: `inner_steps` steps of SGD, at the rate that suits
+    Its budget is that of the others at test time, exactly: `inner_steps` steps, at the rate that suits
     it best on the validation classes. It says what adaptation without prior training can do in so few steps,
     not what a GAN trained for longer on eight images could.
     """

@@ -29,6 +29,7 @@ inline double evaluate(const Expression& e, const std::map<std::string, double>&
   if (n.op == "log1p") return std::log1p(arg(0));
   if (n.op == "tanh") return std::tanh(arg(0));
   if (n.op == "abs") return std::abs(arg(0));
+  if (n.op == "sqrt") return std::sqrt(arg(0));
   if (n.op == "max") return std::max(arg(0), arg(1));
   if (n.op == "where_positive") return arg(0) > 0 ? arg(1) : arg(2);
   check::fail("unknown op " + n.op);
@@ -52,6 +53,9 @@ inline const Case kCases[] = {{Activation::identity, {}, "identity"},
                               {Activation::sigmoid, {}, "sigmoid"}};
 inline const Loss kLosses[] = {Loss::nonsaturating, Loss::hinge, Loss::least_squares, Loss::wasserstein};
 inline const char* const kTerms[] = {"g", "d_fake", "d_real"};
+inline const Optimiser kOptimisers[] = {Optimiser::sgd,       Optimiser::normalised, Optimiser::momentum,
+                                        Optimiser::nesterov,  Optimiser::rmsprop,    Optimiser::adam,
+                                        Optimiser::optimistic};
 
 // f, f', f'' at the pre-activation a.
 inline double f_of(const Case& c, int order, double a) {
@@ -66,6 +70,10 @@ inline double f_of(const Case& c, int order, double a) {
 
 inline double loss_of(Loss loss, const char* term, int order, double s, double e) {
   return evaluate(loss_expression(loss, term, order), {{"s", s}, {"e", e}});
+}
+
+inline double optimiser_of(Optimiser kind, const char* part, const std::map<std::string, double>& at) {
+  return evaluate(optimiser_expression(kind, part), at);
 }
 
 }  // namespace pymgan

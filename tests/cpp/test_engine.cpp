@@ -211,7 +211,8 @@ struct Trial {
   int64_t tasks, steps, parameters, latent, features;
   std::vector<int64_t> numbers, count;
   std::vector<double> rate;
-  std::vector<uint8_t> active;
+  std::vector<uint8_t> active, kind;
+  std::vector<int32_t> number;
   Buffer<T> phi0, real, v;
 
   Trial(const cpu::Kernels<T>& k, const Plan& plan, const Game& game, int64_t tasks, int64_t steps)
@@ -226,16 +227,41 @@ struct Trial {
         count(tasks, 3),
         rate(tasks * steps * 2),
         active(tasks * steps * 2, 1),
+        kind(tasks * steps),
         phi0(tasks * plan.parameters),
         real(tasks * steps * game.reals * features),
         v(2 * tasks * plan.parameters) {
     for (auto& n : numbers) n = draw(0, 1 << 30);
     for (auto& r : rate) r = 0.02 + 0.01 * double(draw(0, 5));
     for (auto& a : active) a = draw(0, 5) > 0;
+    for (auto& i : kind) i = static_cast<uint8_t>(draw(0, static_cast<int64_t>(game.optimisers.size()) - 1));
+    count_updates();
     phi0.randomise(T(0.2));
     real.randomise(T(0.7));
     v.randomise(T(1));
   }
+
+  // What another trial was drawn.
+  template <class Other>
+  void same_schedule(const Other& other) {
+    numbers = other.numbers, rate = other.rate, active = other.active, kind = other.kind, number = other.number;
+  }
+
+  // Of each player's update since its kind changed.
+  void count_updates() {
+    number.assign(tasks * steps * 2, 0);
+    for (int64_t t = 0; t < tasks; ++t)
+      for (int p = 0; p < 2; ++p) {
+        int updates = 0, last = 0;
+        for (int64_t k = 0; k < steps; ++k) {
+          const int64_t step = t * steps + k;
+          number[step * 2 + p] = (kind[step] == last ? updates : 0) + 1;
+          if (active[step * 2 + p]) updates = number[step * 2 + p], last = kind[step];
+        }
+      }
+  }
+
+  cpu::InnerSchedule<T> schedule() const { return {rate.data(), active.data(), nullptr, kind.data(), number.data()}; }
 
   cpu::Batches<T> batches(int64_t first) const {
     cpu::Batches<T> b;
@@ -257,7 +283,8 @@ struct Trial {
 
   Result run(const std::string& storage_text, int threads) {
     const StorageSchedule storage = schedule_storage(Storage::parse(storage_text), static_cast<int>(steps));
-    Buffer<T> phi(tasks * parameters), moment(tasks * parameters), trace(tasks * steps * cpu::kTrace, T(0));
+    const int64_t moments = program.moments();
+    Buffer<T> phi(tasks * parameters), moment(tasks * moments * parameters), trace(tasks * steps * cpu::kTrace, T(0));
     Buffer<T> saved(tasks * cpu::saved_elements(program, storage, static_cast<int>(steps)));
     Buffer<T> workspace(cpu::adapt_workspace(program, threads));
     std::vector<uint8_t> valid(tasks);
@@ -265,16 +292,16 @@ struct Trial {
     cpu::AdaptCall<T> a;
     a.tasks = tasks, a.steps = static_cast<int>(steps), a.threads = threads;
     a.batches = batches(0);
-    a.schedule = {rate.data(), active.data(), nullptr};
+    a.schedule = schedule();
     a.phi0 = phi0.data(), a.phi0_task = parameters;
-    a.phi = phi.data(), a.moment = program.has_moment() ? moment.data() : nullptr;
+    a.phi = phi.data(), a.moment = moment.data();
     a.trace = trace.data(), a.valid = valid.data(), a.done = done.data(), a.saved = saved.data(),
     a.workspace = workspace.data();
     cpu::adapt(kernels, program, storage, a);
     for (uint8_t ok : valid) expect(ok == 1, "a task became invalid");
-    expect(phi.finite() && trace.finite(), "adapt left something not finite");
+    expect(phi.finite() && moment.finite() && trace.finite(), "adapt left something not finite");
 
-    Buffer<T> v0(2 * tasks * parameters), v_moment0(2 * tasks * parameters), d_scale(2 * tasks * parameters);
+    Buffer<T> v0(2 * tasks * parameters), v_moment0(2 * tasks * moments * parameters), d_scale(2 * tasks * parameters);
     std::vector<double> d_rate(2 * tasks * steps * 2, 0.0);
     const std::vector<Halves> halves{{kBoth, kBoth}, {kBoth, kGenerator}};
     Buffer<T> pull_workspace(
@@ -283,20 +310,20 @@ struct Trial {
     p.tasks = tasks, p.steps = static_cast<int>(steps), p.threads = threads;
     p.batches = a.batches, p.schedule = a.schedule, p.halves = halves, p.rates = true;
     p.valid = valid.data(), p.saved = saved.data(), p.v = v.data();
-    p.v0 = v0.data(), p.v_moment0 = program.has_moment() ? v_moment0.data() : nullptr;
+    p.v0 = v0.data(), p.v_moment0 = v_moment0.data();
     p.d_rate = d_rate.data(), p.d_scale = d_scale.data(), p.workspace = pull_workspace.data();
     cpu::pullback(kernels, program, storage, p);
-    expect(v0.finite() && d_scale.finite(), "the pull-back left something not finite");
+    expect(v0.finite() && v_moment0.finite() && d_scale.finite(), "the pull-back left something not finite");
 
     // Without rates, summed over tasks: the directions are then v itself.
-    Buffer<T> sums(2 * parameters), sum_moments(2 * parameters);
+    Buffer<T> sums(2 * parameters), sum_moments(2 * moments * parameters);
     Buffer<T> sum_workspace(
         cpu::pull_workspace(program, storage, halves, false, false, static_cast<int>(steps), threads));
     std::vector<double> weight(tasks);
     for (int64_t t = 0; t < tasks; ++t) weight[t] = 1.0 - 0.5 * double(t);
     p.rates = false, p.d_rate = nullptr, p.d_scale = nullptr;
     p.weight = weight.data(), p.v0 = sums.data(), p.workspace = sum_workspace.data();
-    p.v_moment0 = program.has_moment() ? sum_moments.data() : nullptr;
+    p.v_moment0 = sum_moments.data();
     cpu::pullback(kernels, program, storage, p);
     const double eps = sizeof(T) == 4 ? 1e-4 : 1e-11;
     double off = 0, size = 0;
@@ -324,7 +351,7 @@ struct Trial {
     std::vector<uint8_t> valid(tasks);
     cpu::MetaCall<T> m;
     m.tasks = tasks, m.steps = static_cast<int>(steps), m.threads = threads;
-    m.batches = batches(0), m.schedule = {rate.data(), active.data(), nullptr};
+    m.batches = batches(0), m.schedule = schedule();
     m.phi0 = phi0.data(), m.phi0_task = parameters;
     m.objective = {3, {1.0, 0.5}, 2 * game.reals, query.data(), nullptr, 1};
     m.second_order = second_order;
@@ -338,13 +365,14 @@ struct Trial {
   }
 };
 
-Game random_game(bool alternating, double momentum) {
+Game random_game(bool alternating, const std::vector<Optimiser>& optimisers) {
   Game game;
   game.loss = static_cast<Loss>(draw(0, 1) == 0 ? 0 : 2);  // the smooth ones
   game.fakes = static_cast<int>(draw(1, 5));
   game.reals = static_cast<int>(draw(1, 5));
   game.alternating = alternating;
-  game.momentum = momentum;
+  game.optimisers = optimisers;
+  game.eps = 1e-2;
   return game;
 }
 
@@ -353,18 +381,19 @@ void same_bits(const cpu::Kernels<T>& kernels, const Plan& plan, Game game) {
   game.keep_all = true;
   Trial<T> all(kernels, plan, game, 3, 5);
   auto one = all.run("all", 1), two = all.run("all", 2);
-  expect(one.phi.same(two.phi) && one.v0.same(two.v0) && one.d_rate == two.d_rate && one.sums.same(two.sums),
+  expect(one.phi.same(two.phi) && one.moment.same(two.moment) && one.v_moment0.same(two.v_moment0) &&
+             one.v0.same(two.v0) && one.d_rate == two.d_rate && one.sums.same(two.sums),
          "threads change the bits");
   for (bool second_order : {true, false})
     expect(all.meta_gradient("all", 1, second_order).same(all.meta_gradient("all", 2, second_order)),
            "threads change the bits of the meta-gradient");
   game.keep_all = false;
   Trial<T> again(kernels, plan, game, 3, 5);
-  again.numbers = all.numbers, again.rate = all.rate, again.active = all.active;
+  again.same_schedule(all);
   again.phi0 = all.phi0, again.real = all.real, again.v = all.v;
   for (const char* storage : {"phi", "every:2", "nested"}) {
     auto other = again.run(storage, 1);
-    expect(one.phi.same(other.phi), std::string("storage changes phi: ") + storage);
+    expect(one.phi.same(other.phi) && one.moment.same(other.moment), std::string("storage changes phi: ") + storage);
     expect(one.v0.same(other.v0), std::string("storage changes v0: ") + storage);
     expect(all.meta_gradient("all", 1, true).same(again.meta_gradient(storage, 2, true)),
            std::string("storage changes the meta-gradient: ") + storage);
@@ -380,7 +409,7 @@ void finite_differences(const cpu::Kernels<double>& kernels, const Plan& plan, c
   const double h = 1e-6;
   auto moved = [&](double step) {
     Trial<double> other(kernels, plan, game, 2, 3);
-    other.numbers = trial.numbers, other.rate = trial.rate, other.active = trial.active;
+    other.same_schedule(trial);
     other.real = trial.real, other.v = trial.v;
     for (int64_t i = 0; i < direction.size(); ++i) other.phi0[i] = trial.phi0[i] + step * direction[i];
     return other.run("phi", 1).phi;
@@ -406,6 +435,15 @@ void finite_differences(const cpu::Kernels<double>& kernels, const Plan& plan, c
          "d/d rate: " + std::to_string(numeric) + " but " + std::to_string(at.d_rate[1]));
 }
 
+// Alone and with a schedule that chooses.
+const std::vector<std::vector<Optimiser>> kOptimisers{{Optimiser::sgd},
+                                                      {Optimiser::momentum},
+                                                      {Optimiser::rmsprop},
+                                                      {Optimiser::adam},
+                                                      {Optimiser::sgd, Optimiser::normalised},
+                                                      {Optimiser::sgd, Optimiser::momentum, Optimiser::nesterov,
+                                                       Optimiser::rmsprop, Optimiser::adam, Optimiser::optimistic}};
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -417,12 +455,13 @@ int main(int argc, char** argv) {
     if (!sets[i].supported()) continue;
     for (int round = 0; round < rounds; ++round)
       for (bool alternating : {false, true})
-        for (double momentum : {0.0, 0.9}) {
+        for (const std::vector<Optimiser>& optimisers : kOptimisers) {
           const Plan plan = round % 2 ? random_image_plan() : random_plan();
-          const Game game = random_game(alternating, momentum);
-          now = std::string(sets[i].name) + (alternating ? " alternating" : " simultaneous") +
-                (momentum > 0 ? " momentum" : " sgd") + " loss " + std::to_string(static_cast<int>(game.loss)) +
-                " fakes " + std::to_string(game.fakes) + " reals " + std::to_string(game.reals);
+          const Game game = random_game(alternating, optimisers);
+          now = std::string(sets[i].name) + (alternating ? " alternating" : " simultaneous") + " " +
+                name(optimisers.back()) + " of " + std::to_string(optimisers.size()) + " loss " +
+                std::to_string(static_cast<int>(game.loss)) + " fakes " + std::to_string(game.fakes) + " reals " +
+                std::to_string(game.reals);
           for (const Network* net : {&plan.generator, &plan.discriminator})
             for (const PlanRow& row : net->rows)
               now += row.kind == LayerKind::linear ? " " + std::to_string(row.in_features()) +

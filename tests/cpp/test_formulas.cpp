@@ -62,6 +62,57 @@ void test_formulas() {
         }
 }
 
+// Updates against their definitions; adjoints against differences of a d + v0 m0' + v1 m1'.
+void test_optimisers() {
+  const double step = 1e-5;
+  for (Optimiser kind : kOptimisers)
+    for (double f : {-1.3, -1e-4, 0.0, 0.02, 2.1})
+      for (int number : {1, 2, 9}) {
+        const std::string what = std::string(name(kind)) + " at " + std::to_string(f);
+        const double m0 = number == 1 ? 0 : kind == Optimiser::rmsprop ? 0.3 : -0.4, m1 = number == 1 ? 0 : 0.2;
+        const double mu = 0.9, b1 = 0.8, b2 = 0.95, eps = 0.5, a = 0.7;
+        // normalised: as if another element had 0.5
+        const double norm = std::sqrt(f * f + 0.25 + eps);
+        std::map<std::string, double> at{{"F", f},
+                                         {"m0", m0},
+                                         {"m1", m1},
+                                         {"momentum", mu},
+                                         {"beta1", b1},
+                                         {"beta2", b2},
+                                         {"eps", eps},
+                                         {"past", number > 1},
+                                         {"rest1", 1 - b1},
+                                         {"rest2", 1 - b2},
+                                         {"norm", norm},
+                                         {"bias1", 1 - std::pow(b1, number)},
+                                         {"a", a},
+                                         {"v0", -0.6},
+                                         {"v1", 0.5},
+                                         {"bias2", 1 - std::pow(b2, number)},
+                                         {"along", a * f / norm}};
+        const double mean = b1 * m0 + (1 - b1) * f,
+                     square = b2 * (kind == Optimiser::adam ? m1 : m0) + (1 - b2) * f * f;
+        double wanted = f;
+        if (kind == Optimiser::normalised) wanted = f / norm;
+        if (kind == Optimiser::momentum) wanted = mu * m0 + f;
+        if (kind == Optimiser::nesterov) wanted = mu * (mu * m0 + f) + f;
+        if (kind == Optimiser::rmsprop) wanted = f / std::sqrt(square + eps);
+        if (kind == Optimiser::adam) wanted = mean / at["bias1"] / std::sqrt(square / at["bias2"] + eps);
+        if (kind == Optimiser::optimistic && number > 1) wanted = 2 * f - m0;
+        check::near(optimiser_of(kind, "direction", at), wanted, 1e-14, what);
+        auto objective = [&](const char* variable, double by) {
+          auto moved = at;
+          moved[variable] += by;
+          if (kind == Optimiser::normalised) moved["norm"] = std::sqrt(moved["F"] * moved["F"] + 0.25 + eps);
+          return a * optimiser_of(kind, "direction", moved) + at["v0"] * optimiser_of(kind, "m0", moved) +
+                 at["v1"] * optimiser_of(kind, "m1", moved);
+        };
+        for (auto [part, variable] : {std::pair{"w", "F"}, std::pair{"v0", "m0"}, std::pair{"v1", "m1"}})
+          check::near(optimiser_of(kind, part, at),
+                      (objective(variable, step) - objective(variable, -step)) / (2 * step), 1e-6, what + ", " + part);
+      }
+}
+
 void test_dispatch() {
   auto refused = [](const char* name) {
     try {
@@ -79,6 +130,7 @@ void test_dispatch() {
 
 int main() {
   test_formulas();
+  test_optimisers();
   test_dispatch();
   return check::report();
 }
