@@ -276,7 +276,7 @@ def _chosen(seed: int) -> Iterator[Case]:
             reals=(4, 1, 6)[i % 3],
             steps=(3, 2)[i % 2],
             play=("simultaneous", "alternating")[(i // 2) % 2],
-            optimisers=(("sgd",), ("sgd",), ("sgd",), ("momentum",), ("sgd",), ("adam",))[i % 6],
+            optimisers=(("momentum",) if i == 3 else ("sgd",)),
             storage=STORAGE[i % 4],
             real=("repeat", "steps", "pool")[i % 3],
             masks="random" if i % 3 == 1 else "",
