@@ -65,6 +65,16 @@ cpu::InnerSchedule<T> schedule_of(const py::dict& d) {
   return s;
 }
 
+// What every call that runs the inner loop or pulls back through it has.
+template <class T, class Call>
+void read_inner_loop(const py::dict& d, Call& c) {
+  c.tasks = d["tasks"].cast<int64_t>();
+  c.steps = d["steps"].cast<int>();
+  c.threads = d["threads"].cast<int>();
+  c.batches = batches_of<T>(d);
+  c.schedule = schedule_of<T>(d);
+}
+
 uint8_t mask_of(const std::string& halves) {
   if (halves == "G") return kGenerator;
   if (halves == "D") return kDiscriminator;
@@ -105,11 +115,7 @@ class CpuEngine {
 
   void adapt(const py::dict& d) {
     cpu::AdaptCall<T> c;
-    c.tasks = d["tasks"].cast<int64_t>();
-    c.steps = d["steps"].cast<int>();
-    c.threads = d["threads"].cast<int>();
-    c.batches = batches_of<T>(d);
-    c.schedule = schedule_of<T>(d);
+    read_inner_loop<T>(d, c);
     c.phi0 = pointer<const T>(d["phi0"].cast<Address>());
     c.phi0_task = d["phi0_task"].cast<int64_t>();
     c.moment0 = pointer<const T>(get<Address>(d, "moment0", 0));
@@ -126,11 +132,7 @@ class CpuEngine {
 
   void pullback(const py::dict& d) {
     cpu::PullCall<T> c;
-    c.tasks = d["tasks"].cast<int64_t>();
-    c.steps = d["steps"].cast<int>();
-    c.threads = d["threads"].cast<int>();
-    c.batches = batches_of<T>(d);
-    c.schedule = schedule_of<T>(d);
+    read_inner_loop<T>(d, c);
     c.halves = halves_of(d["support"].cast<std::vector<std::string>>(), d["keep"].cast<std::vector<std::string>>());
     c.rates = d["rates"].cast<bool>();
     c.weight = pointer<const double>(get<Address>(d, "weight", 0));
@@ -209,11 +211,7 @@ class CpuEngine {
   // Its inputs.
   static cpu::MetaCall<T> meta_call(const py::dict& d) {
     cpu::MetaCall<T> c;
-    c.tasks = d["tasks"].cast<int64_t>();
-    c.steps = d["steps"].cast<int>();
-    c.threads = d["threads"].cast<int>();
-    c.batches = batches_of<T>(d);
-    c.schedule = schedule_of<T>(d);
+    read_inner_loop<T>(d, c);
     c.phi0 = pointer<const T>(d["phi0"].cast<Address>());
     c.phi0_task = d["phi0_task"].cast<int64_t>();
     c.objective.samples = d["samples"].cast<int>();

@@ -60,8 +60,7 @@ int64_t Layout::packed_weight_size(const Tensor& t) const {
 Form Layout::form_of(const std::vector<int64_t>& shape) const {
   if (!spatial_ || shape.size() < 2) return flat_form(numel(shape));
   const int channels = static_cast<int>(shape[0]), sites = static_cast<int>(numel(shape) / channels);
-  const bool dense = sites == 1 || channels <= target.narrow;
-  return {channels, sites, dense ? channels : static_cast<int>(target.pad(channels))};
+  return {channels, sites, site_ld(sites, channels)};
 }
 
 // How the output of a Linear lies: as the shape that it is unflattened to, if it is.

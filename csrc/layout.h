@@ -77,6 +77,10 @@ struct Layout {
 
   Layout(const Plan& plan, const Target& target);
   Form form_of(const std::vector<int64_t>& shape) const;  // (channels, extents ...), or flat features
+  // Elements between the sites of a sample: few channels, and those of a single site, lie without padding.
+  int site_ld(int sites, int channels) const {
+    return sites == 1 || channels <= target.narrow ? channels : static_cast<int>(target.pad(channels));
+  }
   int64_t packed_weight_size(const Tensor& t) const;
   int64_t packed_bias_size(const Tensor& t) const { return target.pad(t.bias_sites * t.bias_ld); }
 

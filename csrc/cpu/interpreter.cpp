@@ -138,7 +138,7 @@ class Interpreter {
     auto term = [&](const Ref& a, const Ref& b) {
       WindowTerm<T> t;
       if (!a) return t;
-      t.a = at(a), t.a_sample = ld(a), t.a_ld = form(window.in_sites, p.channels), t.b = at(b);
+      t.a = at(a), t.a_sample = ld(a), t.a_ld = layout.site_ld(window.in_sites, p.channels), t.b = at(b);
       return t;
     };
     p.term0 = term(i.a0, i.b0);
@@ -149,7 +149,7 @@ class Interpreter {
     p.dot = at(i.dot_out ? i.dot : Ref{});
     p.dot_out = at(i.dot_out);
     p.scratch = at(i.scratch);
-    p.out_ld = form(window.out_sites, p.columns);
+    p.out_ld = layout.site_ld(window.out_sites, p.columns);
     p.epilogue = epilogue(i);
     kernels.window_product(p);
   }
@@ -220,7 +220,7 @@ class Interpreter {
 
   void window_outer(const Instr& i, const Tensor& w, const OuterProduct<T>& update) {
     const Window& window = layout.windows[i.window].forward;
-    const int64_t in_ld = form(window.in_sites, w.k), out_ld = form(window.out_sites, w.n);
+    const int64_t in_ld = layout.site_ld(window.in_sites, w.k), out_ld = layout.site_ld(window.out_sites, w.n);
     WindowOuter<T> p;
     p.window = shape_of(window);
     p.update = update;
@@ -242,14 +242,11 @@ class Interpreter {
     (w.by_rows && w.k % kLanes != 0 ? kernels.window_outer_few : kernels.window_outer)(p);
   }
 
-  // Between the sites of a sample: few channels, and those of a single site, lie without padding.
-  static int64_t form(int sites, int channels) { return sites == 1 || narrow(channels) ? channels : padded(channels); }
-
   void bias_gradient(const Instr& i, const Tensor& w, T* out) {
     const Ref& delta = i.b0;
     if (i.window < 0 || w.bias_sites > 1) return kernels.column_sum(at(delta), i.rows0, ld(delta), out, i.accumulate);
     const int sites = layout.windows[i.window].forward.out_sites;
-    const int64_t between = form(sites, w.n);
+    const int64_t between = layout.site_ld(sites, w.n);
     if (sites == 1 || between % kLanes == 0)
       return kernels.column_sum(at(delta), i.rows0 * sites, sites == 1 ? ld(delta) : between, out, i.accumulate);
     T sums[kNarrow] = {};
