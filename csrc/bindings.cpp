@@ -301,7 +301,23 @@ Loss loss_of(const std::string& name) {
   throw std::invalid_argument("loss: expected one of " + known + ", got '" + name + "'");
 }
 
+PenaltyKind penalty_of(const std::string& name) {
+  static const std::map<std::string, PenaltyKind> names{{"none", PenaltyKind::none},
+                                                        {"r1", PenaltyKind::r1},
+                                                        {"r2", PenaltyKind::r2},
+                                                        {"wgan_gp", PenaltyKind::wgan_gp},
+                                                        {"zero_centred", PenaltyKind::zero_centred}};
+  if (auto at = names.find(name); at != names.end()) return at->second;
+  throw std::invalid_argument("penalty: unknown kind '" + name + "'");
+}
+
 void bind_plan(py::module_& m) {
+  py::enum_<PenaltyKind>(m, "PenaltyKind")
+      .value("none", PenaltyKind::none)
+      .value("r1", PenaltyKind::r1)
+      .value("r2", PenaltyKind::r2)
+      .value("wgan_gp", PenaltyKind::wgan_gp)
+      .value("zero_centred", PenaltyKind::zero_centred);
   py::enum_<Activation>(m, "Activation")
       .value("identity", Activation::identity)
       .value("leaky_relu", Activation::leaky_relu)
@@ -385,13 +401,15 @@ void bind_program(py::module_& m) {
   py::class_<Game>(m, "Game")
       .def(py::init([](const std::string& loss, double smoothing, int fakes, int reals, bool alternating,
                        const std::vector<std::string>& optimisers, double momentum, std::array<double, 2> betas,
-                       double eps, bool keep_all) {
-             Game game{loss_of(loss), smoothing, fakes, reals, alternating, keep_all, {}, momentum, betas, eps};
+                       double eps, const std::string& penalty, double weight, int every, bool keep_all) {
+             Game game{loss_of(loss), smoothing, fakes, reals, alternating, keep_all, {}, momentum, betas, eps,
+                       {penalty_of(penalty), weight, every}};
              for (const std::string& kind : optimisers) game.optimisers.push_back(optimiser_of(kind));
              return game;
            }),
            py::arg("loss"), py::arg("smoothing"), py::arg("fakes"), py::arg("reals"), py::arg("alternating"),
-           py::arg("optimisers"), py::arg("momentum"), py::arg("betas"), py::arg("eps"), py::arg("keep_all") = false)
+           py::arg("optimisers"), py::arg("momentum"), py::arg("betas"), py::arg("eps"), py::arg("penalty") = "none", py::arg("penalty_weight") = 0.0, py::arg("penalty_every") = 1,
+           py::arg("keep_all") = false)
       .def_readonly("loss", &Game::loss)
       .def_readonly("smoothing", &Game::smoothing)
       .def_readonly("alternating", &Game::alternating)
@@ -403,7 +421,10 @@ void bind_program(py::module_& m) {
                              })
       .def_readonly("momentum", &Game::momentum)
       .def_readonly("betas", &Game::betas)
-      .def_readonly("eps", &Game::eps);
+      .def_readonly("eps", &Game::eps)
+      .def_property_readonly("penalty", [](const Game& g) { return g.penalty.kind; })
+      .def_property_readonly("penalty_weight", [](const Game& g) { return g.penalty.weight; })
+      .def_property_readonly("penalty_every", [](const Game& g) { return g.penalty.every; });
   py::class_<Tensor>(m, "Tensor")
       .def_property_readonly("player", [](const Tensor& t) { return index(t.player); })
       .def_readonly("n", &Tensor::n)
@@ -463,6 +484,7 @@ void bind_program(py::module_& m) {
                              })
       .def_readonly("activation", &Instr::activation)
       .def_readonly("attributes", &Instr::attributes)
+      .def_readonly("order", &Instr::order)
       .def_readonly("fakes", &Instr::fakes)
       .def_readonly("reals", &Instr::reals)
       .def_readonly("flops", &Instr::flops)
@@ -499,7 +521,9 @@ void bind_program(py::module_& m) {
       .def_property_readonly("x", [](const Program& p) { return p.layout().x; })
       .def_property_readonly("game", &Program::game)
       .def_property_readonly("moments", &Program::moments)
-      .def_property_readonly("step", &Program::step, py::return_value_policy::reference_internal)
+      .def_property_readonly(
+          "step", [](const Program& p) -> const Procedure& { return p.step(); },
+          py::return_value_policy::reference_internal)
       .def(
           "pull",
           [](Program& p, const std::vector<std::string>& support, const std::vector<std::string>& keep, bool rates,
@@ -549,7 +573,7 @@ PYBIND11_MODULE(_core, m) {
       "activation_formula",
       [](Activation activation, int order) { return tuple_of(activation_expression(activation, order)); },
       py::arg("activation"), py::arg("order"),
-      "f (order 0, of x), f' or f'' (orders 1, 2, of ref) as nested tuples; attributes are p0 and p1.");
+      "f (order 0, of x) or its derivative (orders 1 to 3, of ref) as nested tuples; attributes are p0 and p1.");
   m.def(
       "loss_formula",
       [](const std::string& loss, const std::string& term, int order) {
@@ -557,6 +581,12 @@ PYBIND11_MODULE(_core, m) {
       },
       py::arg("loss"), py::arg("term"), py::arg("order"),
       "A loss's term 'g', 'd_fake' or 'd_real' of the score s, or a derivative; e is the smoothing.");
+  m.def(
+      "penalty_formula",
+      [](PenaltyKind kind, int order) { return tuple_of(penalty_expression(kind, order)); }, py::arg("kind"),
+      py::arg("order"), "A penalty in the squared norm n of a gradient, or a derivative by n.");
+  m.attr("PENALTY_EPSILON") = formulas::kPenaltyEpsilon;
+  m.attr("MIX_STREAM") = kMixStream;
   m.def(
       "optimiser_formula",
       [](const std::string& kind, const std::string& part) {

@@ -9,9 +9,10 @@ namespace {
 
 bool is(const Expression& e, double value) { return e.node().op == "constant" && e.node().value == value; }
 
-void check_order(const char* who, int order) {
-  if (order < 0 || order > 2)
-    throw std::invalid_argument(std::string(who) + ": expected order 0, 1 or 2, got " + std::to_string(order));
+void check_order(const char* who, int order, int most) {
+  if (order < 0 || order > most)
+    throw std::invalid_argument(std::string(who) + ": expected order 0 to " + std::to_string(most) + ", got " +
+                                std::to_string(order));
 }
 
 }  // namespace
@@ -50,17 +51,17 @@ Expression where_positive(const Expression& c, const Expression& a, const Expres
 }
 
 Expression activation_expression(Activation activation, int order) {
-  check_order("activation", order);
+  check_order("activation", order, 3);
   const Expression p0 = Expression::variable("p0"), p1 = Expression::variable("p1");
   return formulas::visit(activation, [&](auto f) {
     if (order == 0) return f.value(Expression::variable("x"), p0, p1);
     const auto d = f.derivatives(Expression::variable("ref"), p0, p1);
-    return order == 1 ? d.first : d.second;
+    return order == 1 ? d.first : order == 2 ? d.second : d.third;
   });
 }
 
 Expression loss_expression(Loss loss, const std::string& term, int order) {
-  check_order("loss", order);
+  check_order("loss", order, 2);
   const Expression s = Expression::variable("s"), e = Expression::variable("e");
   return formulas::visit(loss, [&](auto l) {
     auto pick = [&](const formulas::LossTerm<Expression>& t) {
@@ -70,6 +71,15 @@ Expression loss_expression(Loss loss, const std::string& term, int order) {
     if (term == "d_fake") return pick(l.d_fake(s, e));
     if (term == "d_real") return pick(l.d_real(s, e));
     throw std::invalid_argument("loss: expected term 'g', 'd_fake' or 'd_real', got '" + term + "'");
+  });
+}
+
+Expression penalty_expression(PenaltyKind kind, int order) {
+  check_order("penalty", order, 2);
+  const Expression n = Expression::variable("n"), eps = Expression::variable("eps");
+  return formulas::visit(kind, [&](auto p) {
+    const auto t = p.of(n, eps);
+    return order == 0 ? t.value : order == 1 ? t.first : t.second;
   });
 }
 

@@ -47,12 +47,15 @@ Expression sqrt(const Expression& a);
 Expression max(const Expression& a, const Expression& b);
 Expression where_positive(const Expression& c, const Expression& a, const Expression& b);
 
-// f (order 0, variable "x"), f' (1) or f'' (2; both in "ref", see from_output); attributes are "p0" and "p1".
+// f (order 0, variable "x"), or its derivative of that order up to 3 (in "ref", see from_output); attributes are "p0" and "p1".
 Expression activation_expression(Activation activation, int order);
 
 // A loss's term "g", "d_fake" or "d_real", or its first or second derivative by the score; variables "s" and "e"
 // (smoothing).
 Expression loss_expression(Loss loss, const std::string& term, int order);
+
+// A penalty in a gradient's squared norm, variables "n" and "eps", or its first or second derivative by n.
+Expression penalty_expression(PenaltyKind kind, int order);
 
 // A part of an inner optimiser's update or its adjoint: "direction", "m0", "m1" (the moments after it), "w", "v0" or
 // "v1" (cotangents of the gradient and of the moments before it). Variables: "F", "m0", "m1" before the update, "a",

@@ -10,7 +10,7 @@
 
 namespace pymgan {
 
-// Whether f' and f'' are functions of the output h; if not, of the pre-activation a. Either is as accurate as torch:
+// Whether derivatives are functions of the output h; if not, of the pre-activation a. Either is as accurate as torch:
 // tanh and sigmoid lose nothing in h, the others would (1 + h at h near -1 for elu).
 inline bool from_output(Activation activation, const std::array<double, 2>& attributes) {
   switch (activation) {
@@ -38,7 +38,7 @@ namespace formulas {
 
 template <class S>
 struct Derivatives {
-  S first, second;
+  S first, second, third;
 };
 
 template <class S>
@@ -53,7 +53,7 @@ Sigmoids<S> sigmoids(S x) {
   return {where_positive(x, high, low), where_positive(x, low, high)};
 }
 
-// Every activation: value(x, p0, p1), and derivatives(ref, p0, p1) with ref as from_output says. Kinks follow torch.
+// Every activation: value(x, p0, p1), and derivatives(ref, p0, p1) of the first three orders, with ref as from_output says. Kinks follow torch.
 
 struct Identity {
   template <class S>
@@ -62,7 +62,7 @@ struct Identity {
   }
   template <class S>
   static Derivatives<S> derivatives(S, S, S) {
-    return {S(1.0), S(0.0)};
+    return {S(1.0), S(0.0), S(0.0)};
   }
 };
 
@@ -73,7 +73,7 @@ struct LeakyReLU {  // p0: slope
   }
   template <class S>
   static Derivatives<S> derivatives(S ref, S slope, S) {
-    return {where_positive(ref, S(1.0), slope), S(0.0)};
+    return {where_positive(ref, S(1.0), slope), S(0.0), S(0.0)};
   }
 };
 
@@ -84,7 +84,7 @@ struct ReLU {
   }
   template <class S>
   static Derivatives<S> derivatives(S ref, S, S) {
-    return {where_positive(ref, S(1.0), S(0.0)), S(0.0)};
+    return {where_positive(ref, S(1.0), S(0.0)), S(0.0), S(0.0)};
   }
 };
 
@@ -96,7 +96,8 @@ struct ELU {  // p0: alpha
   template <class S>
   static Derivatives<S> derivatives(S a, S alpha, S) {
     const S low = alpha * exp(a);
-    return {where_positive(a, S(1.0), low), where_positive(a, S(0.0), low)};
+    const S bent = where_positive(a, S(0.0), low);
+    return {where_positive(a, S(1.0), low), bent, bent};
   }
 };
 
@@ -108,7 +109,8 @@ struct SiLU {
   template <class S>
   static Derivatives<S> derivatives(S a, S, S) {
     const auto [s, t] = sigmoids(a);
-    return {s * (S(1.0) + a * t), s * t * (S(2.0) + a * (t - s))};
+    const S st = s * t, d = t - s;
+    return {s * (S(1.0) + a * t), st * (S(2.0) + a * d), st * (d * (S(3.0) + a * d) - S(2.0) * a * st)};
   }
 };
 
@@ -122,7 +124,8 @@ struct Softplus {  // p0: beta, p1: threshold on beta x, above which it is linea
   static Derivatives<S> derivatives(S a, S beta, S threshold) {
     const S y = beta * a;
     const auto [s, t] = sigmoids(y);
-    return {where_positive(y - threshold, S(1.0), s), where_positive(y - threshold, S(0.0), beta * s * t)};
+    const S second = where_positive(y - threshold, S(0.0), beta * s * t);
+    return {where_positive(y - threshold, S(1.0), s), second, beta * (t - s) * second};
   }
 };
 
@@ -134,7 +137,7 @@ struct Tanh {
   template <class S>
   static Derivatives<S> derivatives(S h, S, S) {
     const S first = (S(1.0) - h) * (S(1.0) + h);
-    return {first, S(-2.0) * h * first};
+    return {first, S(-2.0) * h * first, first * (S(6.0) * h * h - S(2.0))};
   }
 };
 
@@ -146,7 +149,8 @@ struct Sigmoid {
   template <class S>
   static Derivatives<S> derivatives(S h, S, S) {
     const S first = h * (S(1.0) - h);
-    return {first, first * (S(1.0) - S(2.0) * h)};
+    const S bend = S(1.0) - S(2.0) * h;
+    return {first, first * bend, first * (bend * bend - S(2.0) * first)};
   }
 };
 
@@ -271,6 +275,49 @@ auto visit(Loss loss, const Visitor& visitor) {
       break;
   }
   return visitor(Nonsaturating{});
+}
+
+// Inside the root of a gradient's norm.
+inline constexpr double kPenaltyEpsilon = 1e-12;
+
+// A penalty in the squared norm n of a gradient, eps >= 0 beside it, and its derivatives by n.
+struct HalfSquare {
+  template <class S>
+  static LossTerm<S> of(S n, S) {
+    return {S(0.5) * n, S(0.5), S(0.0)};
+  }
+};
+
+struct Square {
+  template <class S>
+  static LossTerm<S> of(S n, S) {
+    return {n, S(1.0), S(0.0)};
+  }
+};
+
+// (|e| - 1)^2 with |e| = sqrt(n + eps)
+struct UnitNorm {
+  template <class S>
+  static LossTerm<S> of(S n, S eps) {
+    const S norm = sqrt(n + eps), off = norm - S(1.0);
+    return {off * off, off / norm, S(0.5) / (norm * norm * norm)};
+  }
+};
+
+// Calls visitor with the struct of `kind`.
+template <class Visitor>
+auto visit(PenaltyKind kind, const Visitor& visitor) {
+  switch (kind) {
+    case PenaltyKind::wgan_gp:
+      return visitor(UnitNorm{});
+    case PenaltyKind::zero_centred:
+      return visitor(Square{});
+    case PenaltyKind::none:
+    case PenaltyKind::r1:
+    case PenaltyKind::r2:
+      break;
+  }
+  return visitor(HalfSquare{});
 }
 
 }  // namespace formulas

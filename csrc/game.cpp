@@ -11,11 +11,9 @@
 // and the seed of d is dc = c_G' ds_A + c_D' ds_B. The scores' own tangents are picked up on the way, without a
 // second stream and without dividing by c: ds_A = <e, dx_A> with e = ds/dx, and ds_B = sum_l <gamma_l, U h + u> (the
 // `dot` of the product). So the merge is exact for every loss, also where c or c' is zero.
-#include <algorithm>
-#include <stdexcept>
+#include "game.h"
 
-#include "program.h"
-#include "sweeps.h"
+#include "derivatives.h"
 
 namespace pymgan {
 namespace {
@@ -24,96 +22,147 @@ uint8_t bit(Player p) { return p == Player::generator ? kGenerator : kDiscrimina
 
 constexpr Player G = Player::generator, D = Player::discriminator;
 
-// Tags the instructions emitted in its lifetime.
+// Tags the instructions recorded in its lifetime.
 class Tag {
  public:
-  Tag(Builder& b, uint8_t players) : b_(b), was_(b.players) { b.players = players; }
-  ~Tag() { b_.players = was_; }
+  Tag(Graph& graph, uint8_t players) : graph_(graph), was_(graph.players) { graph.players = players; }
+  ~Tag() { graph_.players = was_; }
 
  private:
-  Builder& b_;
+  Graph& graph_;
   uint8_t was_;
 };
 
 class Primal {
  public:
-  explicit Primal(Builder& b) : b_(b), was_(b.primal) { b.primal = true; }
-  ~Primal() { b_.primal = was_; }
+  explicit Primal(Graph& graph) : graph_(graph), was_(graph.primal) { graph.primal = true; }
+  ~Primal() { graph_.primal = was_; }
 
  private:
-  Builder& b_;
+  Graph& graph_;
   bool was_;
 };
 
 // D's scores on a batch, their losses' derivatives and the unit-seed backward pass.
 struct Scored {
-  Sweep d;
+  Pass d;
   int fakes = 0, reals = 0;
   Ref c_g, c_d, cc_g, cc_d;
-  Ref e() const { return d.input_cotangent; }  // ds/dx of the fakes
+  NodeId one = kZero;                                 // the seed
+  NodeId e() const { return at(d.cotangents, d.input); }  // ds/dx of the fakes
   int rows() const { return fakes + reals; }
+};
+
+// D's gradient penalty. With e = ds/dx and n = |e|^2, dP = c <e, de>: its gradient is one more backward pass, through
+// the forward and the backward pass that made e.
+struct Penalised {
+  NodeId reals = kZero, fakes = kZero;  // the batches, where it looks at them
+  NodeId input = kZero, e = kZero;
+  Tape tape;
+  Ref c, k;  // 2 p'(n) and 4 p''(n), of the mean
 };
 
 class GameLowering {
  public:
-  GameLowering(Builder& b, const Game& game, bool plain) : b(b), game(game), plain(plain) {
-    phi = b.external(Slot::phi, "phi");
-    x_features = b.layout.stages[index(D)].front().in;
+  GameLowering(Graph& graph, const Game& game, bool fused, bool penalised)
+      : graph(graph), game(game), fused(fused), penalised(penalised && game.penalty.kind != PenaltyKind::none) {
+    phi = graph.external(Slot::phi, "phi");
+    x_columns = graph.layout.stages[index(D)].front().in;
   }
 
   // x [fakes + reals][features]: G's samples, then the real batch.
   void play() {
-    Primal primal(b);
-    const int z_features = b.layout.stages[index(G)].front().in;
-    Ref z = b.kept(b.rows("z", game.fakes, z_features));
-    emit_rows(Op::noise, z, game.fakes, z_features);
-    x = b.kept(b.rows("x", game.fakes + game.reals, x_features));
-    g = forward(b, G, "g", phi, z, game.fakes, x);
-    Tag tag(b, game.alternating ? kDiscriminator : kBoth);
-    emit_rows(Op::load, from_row(x, game.fakes, b.layout, x_features), game.reals, x_features);
+    Primal primal(graph);
+    const int z_columns = graph.layout.stages[index(G)].front().in;
+    const Ref z = graph.kept(graph.rows("z", game.fakes, z_columns));
+    emit_rows(Op::noise, z, game.fakes, z_columns);
+    x = graph.kept(graph.rows("x", game.fakes + game.reals, x_columns));
+    g = forward(graph, G, "g", phi, graph.leaf(z, game.fakes, z_columns), x);
+    Tag tag(graph, game.alternating ? kDiscriminator : kBoth);
+    emit_rows(Op::load, from_row(x, game.fakes, graph.layout, x_columns), game.reals, x_columns);
   }
 
-  // `reports`: the players whose losses the head writes to the trace.
+  // e of the first `input_rows` samples. `reports`: the players whose losses the head writes to the trace.
   Scored score(const std::string& name, Ref parameters, int reals, int input_rows, uint8_t reports) {
-    Primal primal(b);
+    Primal primal(graph);
     Scored s;
     s.fakes = game.fakes;
     s.reals = reals;
-    s.d = forward(b, D, name, parameters, x, s.rows());
+    s.d = forward(graph, D, name, parameters, graph.leaf(x, s.rows(), x_columns));
     Instr head;
     head.op = Op::head;
     head.rows = s.rows();
     head.columns = 1;
     head.fakes = s.fakes;
     head.reals = reals;
-    head.a0 = s.d.h.back();
-    auto vec = [&](const char* what) { return b.kept(b.vector(name + what, s.rows())); };
+    head.a0 = graph.ref(s.d.output);
+    auto vec = [&](const char* what) { return graph.kept(graph.vector(name + what, s.rows())); };
     if (reports & kGenerator) head.c_g = s.c_g = vec(".c_g"), head.cc_g = s.cc_g = vec(".cc_g");
     if (reports & kDiscriminator) head.c_d = s.c_d = vec(".c_d"), head.cc_d = s.cc_d = vec(".cc_d");
     head.index = reports;
-    if (traced) head.stats = b.statistics(name + ".stats");
-    b.emit(head);
-    Instr seed;
-    seed.op = Op::spread;
-    seed.rows = s.rows();
-    seed.columns = 1;
-    seed.out = b.rows(name + ".one", s.rows(), 1);
-    b.emit(seed);
-    backward(b, s.d, seed.out, {}, input_rows);
+    if (traced) head.stats = graph.statistics(name + ".stats");
+    graph.emit(head);
+    s.one = spread(name + ".one", {}, s.rows());
+    s.d.cotangents = pull_back(graph, s.d.tape, {{s.d.output, s.one}}, {{s.d.input, input_rows}}, parameters, "");
+    if (penalised && reports & kDiscriminator) penalise();
     return s;
   }
 
+  void penalise() {
+    const int rows = game.penalty.kind == PenaltyKind::r1 ? game.reals : game.fakes;
+    p = {};
+    if (game.penalty.kind != PenaltyKind::r2)
+      p.reals = graph.leaf(from_row(x, game.fakes, graph.layout, x_columns), rows, x_columns);
+    if (game.penalty.kind != PenaltyKind::r1) p.fakes = graph.leaf(x, rows, x_columns);
+    p.input = p.reals != kZero ? p.reals : p.fakes;
+    if (game.penalty.between()) {
+      Instr mix;
+      mix.op = Op::mix;
+      mix.rows = rows;
+      mix.columns = 1;
+      mix.c_g = graph.kept(graph.vector("p.u", rows));
+      mix.c_d = graph.kept(graph.vector("p.1-u", rows));
+      graph.emit(mix);
+      const NodeId of_real = graph.scale("p.real", p.reals, mix.c_g), of_fake = graph.scale("p.fake", p.fakes, mix.c_d);
+      p.input = graph.add("p.x", of_real, of_fake);
+      p.tape = {of_real, of_fake, p.input};
+    }
+    const Pass d = forward(graph, D, "p", phi, p.input);
+    Tape made;
+    p.e = at(pull_back(graph, d.tape, {{d.output, spread("p.one", {}, rows)}}, {}, phi, "", &made), p.input);
+    p.tape = joined(joined(p.tape, d.tape), made);
+    Instr head;
+    head.op = Op::penalty;
+    head.rows = rows;
+    head.columns = 1;
+    head.a0 = graph.kept(row_dot("p.n", p.e, p.e));
+    head.c_d = p.c = graph.kept(graph.vector("p.c", rows));
+    head.cc_d = p.k = graph.kept(graph.vector("p.k", rows));
+    if (traced) head.stats = graph.statistics("d.stats");
+    graph.emit(head);
+  }
+
+  // c_G e: the cotangent of G's samples.
+  NodeId seed(const Scored& s) { return graph.scale(g.name + ".seed", s.e(), s.c_g); }
+
   void back_through_generator(const Scored& s) {
-    Primal primal(b);
-    backward(b, g, s.e(), s.c_g, 0);
+    Primal primal(graph);
+    g.cotangents = pull_back(graph, g.tape, {{g.output, seed(s)}}, {{g.input, 0}}, phi, "");
+  }
+
+  std::vector<Contribution> gradient_parts(Player player, const Scored& s) {
+    if (player == G) return contributions(graph, g.tape, g.cotangents, phi);
+    auto all = scaled(graph, contributions(graph, s.d.tape, s.d.cotangents, s.d.parameters), s.c_d, s.rows(), ".c_d");
+    if (penalised) {
+      const Jets d = pull_back(graph, p.tape, {{p.e, graph.scale("p.seed", p.e, p.c)}}, fixed_points(0), phi, "p");
+      append(all, contributions(graph, p.tape, d, phi));
+    }
+    return all;
   }
 
   Ref gradient(Player player, const Scored& s) {
-    Ref f = b.parameters(player == G ? "F_G" : "F_D", player);
-    if (player == G)
-      weight_gradient(b, g, {}, game.fakes, f);
-    else
-      weight_gradient(b, s.d, s.c_d, s.rows(), f);
+    const Ref f = graph.parameters(player == G ? "F_G" : "F_D", player);
+    write_gradient(graph, gradient_parts(player, s), f, false);
     return f;
   }
 
@@ -122,131 +171,100 @@ class GameLowering {
     instr.op = Op::check;
     instr.player = player;
     instr.a0 = f;
-    b.emit(instr);
+    graph.emit(instr);
   }
 
   // One player's step from its batch, to `next`. Plain SGD's update is made as the gradient is.
   void descend(Player player, const Scored& s, Ref next) {
-    if (!plain) {
+    if (!fused) {
       Ref f = gradient(player, s);
       check(player, f);
-      update(player, f, next, b.moments(Slot::moment_next, "moment_next"));
+      update(player, f, next, graph.moments(Slot::moment_next, "moment_next"));
       return;
     }
-    if (player == G)
-      weight_gradient(b, g, {}, game.fakes, next, phi);
-    else
-      weight_gradient(b, s.d, s.c_d, s.rows(), next, phi);
+    write_gradient(graph, gradient_parts(player, s), next, false, phi);
     check(player, {});
     update(player, {}, next, {});
   }
 
   // The player's parameters after its step; absent moment_next: the moments after it are not wanted.
   void update(Player player, Ref f, Ref theta_next, Ref moment_next) {
-    Tag all(b, kBoth);  // an inactive player's parameters are carried over
+    Tag all(graph, kBoth);  // an inactive player's parameters are carried over
     Instr instr;
     instr.op = Op::update;
     instr.player = player;
     instr.a0 = f;
-    if (f) instr.moment = b.moments(Slot::moment, "moment");
+    if (f) instr.moment = graph.moments(Slot::moment, "moment");
     instr.theta = phi;
-    instr.rate_scale = b.external(Slot::rate_scale, "rate_scale");
+    instr.rate_scale = graph.external(Slot::rate_scale, "rate_scale");
     instr.out = theta_next;
     instr.moment_next = moment_next;
-    b.emit(instr);
+    graph.emit(instr);
   }
 
-  Ref direction(int c, const std::string& suffix) { return b.external(Slot::cotangent, "v" + suffix, c); }
+  Ref direction(int c, const std::string& suffix) { return graph.external(Slot::cotangent, "v" + suffix, c); }
 
   // w = the adjoint of F through one player's update; v_moment moves on. f: absent where it is not read.
   Ref adjoint(Player player, int c, Ref f, bool rates, const std::string& suffix) {
-    Tag all(b, kBoth);
+    Tag all(graph, kBoth);
     Instr instr;
     instr.op = Op::adjoint;
     instr.player = player;
     instr.index = c;
     instr.v = direction(c, suffix);
-    instr.v_moment = b.moments(Slot::v_moment, "v_moment" + suffix, c);
-    instr.rate_scale = b.external(Slot::rate_scale, "rate_scale");
-    if (f) instr.a0 = f, instr.moment = b.moments(Slot::moment, "moment");
-    if (rates) instr.d_scale = b.external(Slot::d_scale, "d_scale" + suffix, c);
-    instr.out = b.parameters((player == G ? "w_G" : "w_D") + suffix, player);
-    b.emit(instr);
+    instr.v_moment = graph.moments(Slot::v_moment, "v_moment" + suffix, c);
+    instr.rate_scale = graph.external(Slot::rate_scale, "rate_scale");
+    if (f) instr.a0 = f, instr.moment = graph.moments(Slot::moment, "moment");
+    if (rates) instr.d_scale = graph.external(Slot::d_scale, "d_scale" + suffix, c);
+    instr.out = graph.parameters((player == G ? "w_G" : "w_D") + suffix, player);
+    graph.emit(instr);
     return instr.out;
   }
 
   // out [rows] = -rate of the player times `of` (absent: 1).
   Ref rate(Player player, Ref of, int rows, const std::string& name) {
-    Tag all(b, kBoth);
+    Tag all(graph, kBoth);
     Instr instr;
     instr.op = Op::rate;
     instr.player = player;
     instr.rows = rows;
     instr.columns = 1;
     instr.a0 = of;
-    instr.out = b.vector(name, rows);
-    b.emit(instr);
+    instr.out = graph.vector(name, rows);
+    graph.emit(instr);
     return instr.out;
   }
 
-  // With plain SGD and without learned rates w = -rate v, so v itself is the direction (no copy of it is made), and
-  // what multiplies a direction carries the rate: c and c' of its player and, in G, the cotangents.
-  Scored with_rates(const Scored& s, uint8_t players) {
-    Scored r = s;
-    if (players & kGenerator) {
-      r.c_g = rate(G, s.c_g, s.fakes, s.d.name + ".rate_c_g");
-      r.cc_g = rate(G, s.cc_g, s.fakes, s.d.name + ".rate_cc_g");
-    }
+  // The factors of the samples in the directions w of G and D, and D's c': with plain SGD and without learned rates
+  // w = -rate v, so v itself is the direction (no copy of it is made), and these carry the rate.
+  struct Factors {
+    Ref of_g, of_d, cc_d, c, k;  // c and k: of the penalty
+  };
+  Factors factors(const Scored& s, uint8_t players, bool direct) {
+    Factors f{{}, s.c_d, s.cc_d, p.c, p.k};
+    if (!direct) return f;
+    if (players & kGenerator) f.of_g = rate(G, {}, s.fakes, s.d.name + ".rate_g");
     if (players & kDiscriminator) {
-      r.c_d = rate(D, s.c_d, s.rows(), s.d.name + ".rate_c_d");
-      r.cc_d = rate(D, s.cc_d, s.rows(), s.d.name + ".rate_cc_d");
+      f.of_d = rate(D, s.c_d, s.rows(), s.d.name + ".rate_c_d");
+      f.cc_d = rate(D, s.cc_d, s.rows(), s.d.name + ".rate_cc_d");
+      if (penalised) f.c = rate(D, p.c, graph.value(p.c).rows, "p.rate_c"), f.k = rate(D, p.k, graph.value(p.k).rows, "p.rate_k");
     }
-    return r;
-  }
-  Sweep generator_with_rates() {
-    Sweep r = g;
-    const Ref factor = rate(G, {}, game.fakes, "g.rate");
-    const auto& stages = b.layout.stages[index(G)];
-    for (int i = 0; i < static_cast<int>(stages.size()); ++i)
-      for (Ref* cotangent : {&r.delta[i], &r.g[i]}) {
-        if (!*cotangent) continue;
-        Instr scale;
-        scale.op = Op::elementwise;
-        scale.rows = game.fakes;
-        scale.columns = stages[i].out;
-        scale.a0 = *cotangent;
-        scale.scale = factor;
-        scale.out = *cotangent = b.rows("rate_" + b.value(*cotangent).name, game.fakes, stages[i].out);
-        b.emit(scale);
-      }
-    return r;
+    return f;
   }
 
   // v += Hess(L_G) (w_G, 0) + Hess(L_D) (0, w_D) at one evaluation point; an absent w drops its term. `keep`: which
   // halves of v.
-  void product(const Sweep& g, const Scored& s, int c, Ref w_g, Ref w_d, uint8_t keep, const std::string& suffix) {
+  void product(const Scored& s, const Factors& factors, int c, Ref w_g, Ref w_d, uint8_t keep,
+               const std::string& suffix) {
     const int fakes = game.fakes, rows = w_d ? s.rows() : fakes;
     const Ref v = direction(c, suffix);
     // Direction A: through G to its samples.
-    TangentSweep g_tangent = forward_tangent(b, g, w_g, {}, 0, {}, {}, fakes, suffix);
-    Ref ds_a, y0;
+    Tape g_made, d_made;
+    NodeId dx = kZero;
+    Ref ds_a;
     if (w_g) {
-      Instr dot;
-      dot.op = Op::row_dot;
-      dot.rows = fakes;
-      dot.columns = x_features;
-      dot.a0 = s.e();
-      dot.b0 = g_tangent.y.back();
-      ds_a = dot.out = b.vector("ds_a" + suffix, fakes);
-      b.emit(dot);
-      Instr scale;
-      scale.op = Op::elementwise;
-      scale.rows = fakes;
-      scale.columns = x_features;
-      scale.a0 = g_tangent.y.back();
-      scale.scale = s.c_g;
-      y0 = scale.out = b.rows("y0" + suffix, fakes, x_features);
-      b.emit(scale);
+      dx = at(push_forward(graph, g.tape, {}, {phi, w_g, factors.of_g, {}, nullptr}, suffix, g_made), g.output);
+      ds_a = row_dot("ds_a" + suffix, s.e(), dx);
     }
     // Both through D, merged.
     Ref ds_b;
@@ -255,93 +273,149 @@ class GameLowering {
       zero.op = Op::fill;
       zero.rows = rows;
       zero.columns = 1;
-      ds_b = zero.out = b.rows("ds_b" + suffix, rows, 1);
-      b.emit(zero);
+      ds_b = zero.out = graph.rows("ds_b" + suffix, rows, 1);
+      graph.emit(zero);
     }
-    TangentSweep d_tangent = forward_tangent(b, s.d, w_d, y0, fakes, s.c_d, ds_b, rows, suffix);
+    const NodeId y = graph.scale("y" + suffix, dx, s.c_g);
+    const Jets tangents = push_forward(graph, s.d.tape, {{s.d.input, y}},
+                                       {s.d.parameters, w_d, factors.of_d, ds_b, &s.d.cotangents}, suffix, d_made);
     Instr dc;
     dc.op = Op::combine;
     dc.rows = rows;
     dc.columns = 1;
     if (w_g) dc.rows0 = fakes, dc.a0 = s.cc_g, dc.b0 = ds_a;
-    if (w_d) dc.a1 = s.cc_d, dc.b1 = ds_b;
-    dc.out = b.vector("dc" + suffix, rows);
-    b.emit(dc);
-    Instr seed;
-    seed.op = Op::spread;
-    seed.rows = rows;
-    seed.columns = 1;
-    seed.a0 = dc.out;
-    seed.out = b.rows("dc_rows" + suffix, rows, 1);
-    b.emit(seed);
-    const int input_rows = keep & kGenerator ? fakes : 0;
-    CotangentTangent d_cotangent = backward_tangent(b, s.d, d_tangent, w_d, seed.out, s.c_d, rows, input_rows, suffix);
-    if (keep & kDiscriminator) weight_tangent(b, s.d, d_tangent, d_cotangent, rows, fakes, v);
-    if (keep & kGenerator) {
-      CotangentTangent g_cotangent = backward_tangent(b, g, g_tangent, w_g, d_cotangent.input, {}, fakes, 0, suffix);
-      weight_tangent(b, g, g_tangent, g_cotangent, fakes, 0, v);
+    if (w_d) dc.a1 = factors.cc_d, dc.b1 = ds_b;
+    dc.out = graph.vector("dc" + suffix, rows);
+    graph.emit(dc);
+    const Tape d_tape = joined(s.d.tape, d_made);
+    const Jets d = pull_back(
+        graph, d_tape, {{s.d.output, spread("dc_rows" + suffix, dc.out, rows)}, {at(tangents, s.d.output), s.one}},
+        {{s.d.input, keep & kGenerator ? fakes : 0}, {y, 0}}, s.d.parameters, suffix);
+    std::vector<Contribution> parts;
+    NodeId of_x = at(d, s.d.input);
+    if (keep & kDiscriminator) parts = contributions(graph, d_tape, d, s.d.parameters);
+    if (penalised && w_d) {
+      Tape tape;
+      const Jets penalty = penalty_product(factors, w_d, keep, suffix, tape);
+      if (keep & kDiscriminator) append(parts, contributions(graph, tape, penalty, phi));
+      if (keep & kGenerator) of_x = graph.add("x^" + suffix, of_x, at(penalty, p.fakes));
     }
-    b.forget_transposed(v);
+    if (keep & kGenerator) {
+      const Tape g_tape = joined(g.tape, g_made);
+      Jets seeds{{g.output, of_x}};
+      if (w_g) seeds[dx] = seed(s);
+      const Jets cotangents = pull_back(graph, g_tape, seeds, {{g.input, 0}}, phi, suffix);
+      append(parts, contributions(graph, g_tape, cotangents, phi));
+    }
+    write_gradient(graph, parts, v, true);
   }
 
-  Builder& b;
+  // dP/dx of G's samples.
+  NodeId penalty_by_fakes() {
+    const NodeId seed = graph.scale("p.seed", p.e, p.c);
+    return at(pull_back(graph, p.tape, {{p.e, seed}}, fixed_points(game.fakes), phi, "x"), p.fakes);
+  }
+
+  // The gradient of the penalty's change along w, dP = sum c <e, de>; `tape` receives what it went through.
+  Jets penalty_product(const Factors& factors, Ref w, uint8_t keep, const std::string& suffix, Tape& tape) {
+    Tape made;
+    const NodeId de = at(push_forward(graph, p.tape, {}, {phi, w, {}, {}, nullptr}, "p" + suffix, made), p.e);
+    const int rows = graph.node(p.e).rows;
+    Instr change;
+    change.op = Op::combine;
+    change.rows = change.rows0 = rows;
+    change.columns = 1;
+    change.a0 = factors.k;
+    change.b0 = row_dot("p.e_de" + suffix, p.e, de);
+    change.out = graph.vector("p.dc" + suffix, rows);
+    graph.emit(change);
+    const NodeId of_e = graph.add("p.e^" + suffix, graph.scale("p.de_c" + suffix, de, factors.c),
+                                  graph.scale("p.e_dc" + suffix, p.e, change.out));
+    tape = joined(p.tape, made);
+    const Jets seeds{{p.e, of_e}, {de, graph.scale("p.e_c" + suffix, p.e, factors.c)}};
+    return pull_back(graph, tape, seeds, fixed_points(keep & kGenerator ? rows : 0), phi, "p" + suffix);
+  }
+
+  Graph& graph;
   const Game& game;
-  const bool plain;     // see Program
+  const bool fused;      // see Program
+  const bool penalised;  // in this step
+  Penalised p;
   bool traced = false;  // losses and statistics go to the trace
   Ref phi, x;
-  int x_features = 0;
-  Sweep g;
+  int x_columns = 0;
+  Pass g;
 
  private:
+  // Of the points that the penalty looks at, G's samples alone are somebody's output.
+  std::map<NodeId, int> fixed_points(int rows) const { return {{p.reals, 0}, {p.fakes, rows}}; }
+  static void append(std::vector<Contribution>& all, const std::vector<Contribution>& more) {
+    all.insert(all.end(), more.begin(), more.end());
+  }
+  Ref row_dot(const std::string& name, NodeId a, NodeId b) {
+    const int rows = std::min(graph.node(a).rows, graph.node(b).rows);
+    Instr dot;
+    dot.op = Op::row_dot;
+    dot.rows = rows;
+    dot.columns = graph.node(a).columns;
+    dot.a0 = graph.ref(a);
+    dot.b0 = graph.ref(b);
+    dot.out = graph.vector(name, rows);
+    graph.emit(dot);
+    return dot.out;
+  }
+  // [rows][1] of the numbers `of` (absent: ones).
+  NodeId spread(const std::string& name, Ref of, int rows) {
+    Instr instr;
+    instr.op = Op::spread;
+    instr.rows = rows;
+    instr.columns = 1;
+    instr.a0 = of;
+    instr.out = graph.rows(name, rows, 1);
+    graph.emit(instr);
+    return graph.leaf(instr.out, rows, 1);
+  }
   void emit_rows(Op op, Ref out, int rows, int columns) {
     Instr instr;
     instr.op = op;
     instr.rows = rows;
     instr.columns = columns;
     instr.out = out;
-    if (const int size = b.layout.z.features(); op == Op::noise && !b.layout.z.flat())  // drawn in torch's order
-      instr.scratch = b.scratch("drawn", rows * (b.layout.target.pad(size) + size));
-    b.emit(instr);
+    if (const int size = graph.layout.z.features(); op == Op::noise && !graph.layout.z.flat())  // in torch's order
+      instr.scratch = graph.scratch("drawn", rows * (graph.layout.target.pad(size) + size));
+    graph.emit(instr);
   }
 };
 
 void lower_simultaneous_step(GameLowering& l, const Game& game) {
-  Builder& b = l.b;
+  Graph& graph = l.graph;
   l.traced = true;
   l.play();
   Scored s = l.score("d", l.phi, game.reals, game.fakes, kBoth);
   l.back_through_generator(s);
-  const Ref next = b.external(Slot::phi_next, "phi_next");
+  const Ref next = graph.external(Slot::phi_next, "phi_next");
   for (Player p : kPlayers) {
-    Tag tag(b, bit(p));
+    Tag tag(graph, bit(p));
     l.descend(p, s, next);
   }
 }
 
 // D at (G_k, D_k), then G at (G_k, D_{k+1}); both see the same samples of G.
 void lower_alternating_step(GameLowering& l, const Game& game) {
-  Builder& b = l.b;
-  const Ref next = b.external(Slot::phi_next, "phi_next");
+  Graph& graph = l.graph;
+  const Ref next = graph.external(Slot::phi_next, "phi_next");
   l.traced = true;
   l.play();
   {
-    Tag tag(b, kDiscriminator);
+    Tag tag(graph, kDiscriminator);
     Scored s = l.score("d", l.phi, game.reals, 0, kDiscriminator);
     l.descend(D, s, next);
   }
-  Tag tag(b, kGenerator);
+  Tag tag(graph, kGenerator);
   Scored s = l.score("d'", next, 0, game.fakes, kGenerator);
   l.back_through_generator(s);
   l.descend(G, s, next);
 }
-
-// How a pull-back finds its directions: v itself, or w, made by the adjoint of the update.
-struct Pull {
-  const std::vector<Halves>& cotangents;
-  bool rates;     // derivatives of the rates are wanted
-  bool gradient;  // F is: for these or for an optimiser's adjoint
-  bool direct;    // v itself, see with_rates
-};
 
 void lower_simultaneous_pull(GameLowering& l, const Game& game, const Pull& pull) {
   l.play();
@@ -350,11 +424,10 @@ void lower_simultaneous_pull(GameLowering& l, const Game& game, const Pull& pull
   Ref f[2];
   if (pull.gradient)
     for (Player p : kPlayers) {
-      Tag tag(l.b, bit(p));
+      Tag tag(l.graph, bit(p));
       f[index(p)] = l.gradient(p, s);
     }
-  const Scored at = pull.direct ? l.with_rates(s, kBoth) : s;
-  const Sweep g = pull.direct ? l.generator_with_rates() : l.g;
+  const GameLowering::Factors factors = l.factors(s, kBoth, pull.direct);
   for (int c = 0; c < static_cast<int>(pull.cotangents.size()); ++c) {
     const auto [support, keep] = pull.cotangents[c];
     const std::string suffix = "#" + std::to_string(c);
@@ -362,199 +435,112 @@ void lower_simultaneous_pull(GameLowering& l, const Game& game, const Pull& pull
     for (Player p : kPlayers)
       if (support & bit(p))
         w[index(p)] = pull.direct ? l.direction(c, suffix) : l.adjoint(p, c, f[index(p)], pull.rates, suffix);
-    l.product(g, at, c, w[0], w[1], keep, suffix);
+    l.product(s, factors, c, w[0], w[1], keep, suffix);
   }
 }
 
 void lower_alternating_pull(GameLowering& l, const Game& game, const Pull& pull) {
-  Builder& b = l.b;
+  Graph& graph = l.graph;
   l.play();
   Scored first, second;
   Ref f[2], next;
   {
-    Tag tag(b, kDiscriminator);
+    Tag tag(graph, kDiscriminator);
     first = l.score("d", l.phi, game.reals, game.fakes, kDiscriminator);
-    const bool again = b.keep != Builder::Keep::read;  // D_{k+1}: made again, or read back
+    const bool again = graph.keep != Graph::Keep::read;  // D_{k+1}: made again, or read back
     const Ref gradient = pull.gradient || again ? l.gradient(D, first) : Ref{};
     if (pull.gradient) f[index(D)] = gradient;
-    next = again ? b.parameters("D_{k+1}", D) : b.external(Slot::phi_next, "phi_next");
+    next = again ? graph.parameters("D_{k+1}", D) : graph.external(Slot::phi_next, "phi_next");
     if (again) l.update(D, gradient, next, {});
   }
   {
-    Tag tag(b, kGenerator);
+    Tag tag(graph, kGenerator);
     second = l.score("d'", next, 0, game.fakes, kGenerator);
     l.back_through_generator(second);
     if (pull.gradient) f[index(G)] = l.gradient(G, second);
   }
-  if (pull.direct) second = l.with_rates(second, kGenerator), first = l.with_rates(first, kDiscriminator);
-  const Sweep g = pull.direct ? l.generator_with_rates() : l.g;
+  const GameLowering::Factors of_second = l.factors(second, kGenerator, pull.direct),
+                              of_first = l.factors(first, kDiscriminator, pull.direct);
   for (int c = 0; c < static_cast<int>(pull.cotangents.size()); ++c) {
     auto [support, keep] = pull.cotangents[c];
     const std::string suffix = "#" + std::to_string(c);
     if (support & kGenerator) {
-      Tag tag(b, kGenerator);
+      Tag tag(graph, kGenerator);
       Ref w = pull.direct ? l.direction(c, suffix) : l.adjoint(G, c, f[index(G)], pull.rates, suffix);
       // D's half is wanted even where it is not kept: D's own update comes next.
-      l.product(g, second, c, w, {}, keep | kDiscriminator, suffix + "a");
+      l.product(second, of_second, c, w, {}, keep | kDiscriminator, suffix + "a");
     }
-    Tag tag(b, kDiscriminator);
+    Tag tag(graph, kDiscriminator);
     Ref w = pull.direct ? l.direction(c, suffix) : l.adjoint(D, c, f[index(D)], pull.rates, suffix);
-    l.product(l.g, first, c, {}, w, keep, suffix + "b");
+    l.product(first, of_first, c, {}, w, keep, suffix + "b");
   }
-}
-
-}  // namespace
-
-const char* name(Op op) {
-  static const char* const names[] = {"noise",     "load",  "input",       "fill",    "spread",  "rate",
-                                      "product",   "outer", "elementwise", "row_dot", "combine", "head",
-                                      "transpose", "check", "update",      "adjoint", "output"};
-  return names[static_cast<int>(op)];
-}
-
-const char* name(Slot slot) {
-  static const char* const names[] = {"temp",       "residual",  "phi",      "phi_next", "moment",   "moment_next",
-                                      "rate_scale", "cotangent", "v_moment", "d_scale",  "gradient", "statistics"};
-  return names[static_cast<int>(slot)];
-}
-
-Program::Program(const Plan& plan, const Game& game, const Target& target)
-    : plan_(plan), game_(game), layout_(plan, target) {
-  plan_.validate();
-  if (game.fakes < 1 || game.reals < 1)
-    throw std::invalid_argument("program: expected at least one fake and one real sample a step, got " +
-                                std::to_string(game.fakes) + " and " + std::to_string(game.reals));
-  if (game.optimisers.empty()) throw std::invalid_argument("program: expected at least one optimiser, got none");
-  for (double fraction : {game.momentum, game.betas[0], game.betas[1]})
-    if (!(fraction >= 0 && fraction < 1))
-      throw std::invalid_argument("program: expected momentum and betas in [0, 1), got " + std::to_string(fraction));
-  if (!(game.eps > 0)) throw std::invalid_argument("program: expected eps > 0, got " + std::to_string(game.eps));
-  if (!(game.smoothing >= 0 && game.smoothing < 1))
-    throw std::invalid_argument("program: expected label smoothing in [0, 1)");
-  if (game_.keep_all) {
-    // What the general pull-back reads is what a step keeps.
-    Builder b("pull", layout_, moments());
-    b.keep = Builder::Keep::read;
-    GameLowering l(b, game_, plain());
-    const std::vector<Halves> everything{Halves{}};
-    (game_.alternating ? lower_alternating_pull : lower_simultaneous_pull)(l, game_, {everything, true, true, false});
-    Procedure general = b.finish();
-    const auto names = b.residuals_read();
-    for (const Value& v : general.values)
-      if (names.contains(v.name)) {
-        residuals_[v.name] = residual_elements_;
-        residual_elements_ += (v.elements + 15) / 16 * 16;
-      }
-  }
-  Builder b("step", layout_, moments());
-  b.residuals = &residuals_;
-  b.keep = game_.keep_all ? Builder::Keep::write : Builder::Keep::none;
-  GameLowering l(b, game_, plain());
-  (game_.alternating ? lower_alternating_step : lower_simultaneous_step)(l, game_);
-  step_ = std::make_unique<Procedure>(b.finish());
-}
-
-int Program::moments() const {
-  int most = 0;
-  for (Optimiser kind : game_.optimisers) most = std::max(most, moments_of(kind));
-  return most;
-}
-
-bool Program::reads_gradient() const {
-  return std::any_of(game_.optimisers.begin(), game_.optimisers.end(), adjoint_reads_gradient);
-}
-
-const Procedure& Program::pull(const std::vector<Halves>& cotangents, bool rates, bool scaled) {
-  std::lock_guard lock(mutex_);
-  const bool direct = !rates && !scaled && plain(), gradient = rates || reads_gradient();
-  auto& made = pulls_[{cotangents, rates, direct}];
-  if (!made) {
-    Builder b("pull", layout_, moments());
-    b.residuals = &residuals_;
-    b.keep = game_.keep_all ? Builder::Keep::read : Builder::Keep::none;
-    GameLowering l(b, game_, plain());
-    (game_.alternating ? lower_alternating_pull : lower_simultaneous_pull)(l, game_,
-                                                                           {cotangents, rates, gradient, direct});
-    made = std::make_unique<Procedure>(b.finish());
-  }
-  return *made;
 }
 
 // (dL_G/dtheta_G, dL_D/dtheta_D); full: the whole gradient of L_G, then that of L_D.
-const Procedure& Program::gradients(bool full) {
-  std::lock_guard lock(mutex_);
-  auto& made = gradients_[full];
-  if (!made) {
-    Builder b(full ? "gradients_full" : "gradients", layout_);
-    GameLowering l(b, game_, plain());
-    l.traced = true;
-    l.play();
-    Scored s = l.score("d", l.phi, game_.reals, game_.fakes, kBoth);
-    Ref out = b.external(Slot::gradient, "gradient");
-    l.back_through_generator(s);
-    weight_gradient(b, l.g, {}, game_.fakes, out);
-    if (full) {
-      weight_gradient(b, s.d, s.c_g, game_.fakes, out);
-      Ref other = b.external(Slot::gradient, "gradient_D", 1);
-      Sweep g_of_d = l.g;
-      g_of_d.name = "g_of_d";
-      backward(b, g_of_d, s.e(), s.c_d, 0);
-      weight_gradient(b, g_of_d, {}, game_.fakes, other);
-      weight_gradient(b, s.d, s.c_d, s.rows(), other);
-    } else {
-      weight_gradient(b, s.d, s.c_d, s.rows(), out);
-    }
-    made = std::make_unique<Procedure>(b.finish());
-  }
-  return *made;
-}
-
-namespace {
-
-Procedure lower_generator(const Layout& layout, int batch, bool vjp) {
-  Builder b(vjp ? "generate_vjp" : "generate", layout);
-  const auto& stages = layout.stages[index(G)];
-  Ref phi = b.external(Slot::phi, "phi");
-  Instr in;
-  in.op = Op::input;
-  in.rows = batch;
-  in.columns = stages.front().in;
-  in.out = b.rows("z", batch, in.columns);
-  b.emit(in);
-  Sweep g = forward(b, G, "g", phi, in.out, batch);
-  if (vjp) {
-    Instr cotangent = in;
-    cotangent.index = 1;
-    cotangent.columns = stages.back().out;
-    cotangent.out = b.rows("dx", batch, cotangent.columns);
-    b.emit(cotangent);
-    backward(b, g, cotangent.out, {}, 0);
-    weight_gradient(b, g, {}, batch, b.external(Slot::gradient, "gradient"));
-  } else {
-    Instr out;
-    out.op = Op::output;
-    out.rows = batch;
-    out.columns = stages.back().out;
-    out.a0 = g.h.back();
-    b.emit(out);
-  }
-  return b.finish();
+void lower_gradients_of(GameLowering& l, const Game& game, bool full) {
+  Graph& graph = l.graph;
+  l.traced = true;
+  l.play();
+  const Scored s = l.score("d", l.phi, game.reals, game.fakes, kBoth);
+  const Ref out = graph.external(Slot::gradient, "gradient");
+  l.back_through_generator(s);
+  write_gradient(graph, l.gradient_parts(G, s), out, false);
+  if (!full) return write_gradient(graph, l.gradient_parts(D, s), out, false);
+  const auto of_d = contributions(graph, s.d.tape, s.d.cotangents, l.phi);
+  write_gradient(graph, scaled(graph, of_d, s.c_g, game.fakes, ".c_g"), out, false);
+  const Ref other = graph.external(Slot::gradient, "gradient_D", 1);
+  NodeId seed = graph.scale("g_of_d.seed", s.e(), s.c_d);
+  if (l.penalised) seed = graph.add("g_of_d.seed", seed, l.penalty_by_fakes());
+  const Jets cotangents = pull_back(graph, l.g.tape, {{l.g.output, seed}}, {{l.g.input, 0}}, l.phi, "d");
+  write_gradient(graph, contributions(graph, l.g.tape, cotangents, l.phi), other, false);
+  write_gradient(graph, l.gradient_parts(D, s), other, false);
 }
 
 }  // namespace
 
-const Procedure& Program::generate(int batch) {
-  std::lock_guard lock(mutex_);
-  auto& made = generators_[{false, batch}];
-  if (!made) made = std::make_unique<Procedure>(lower_generator(layout_, batch, false));
-  return *made;
+void lower_step(Graph& graph, const Game& game, bool fused, bool penalised) {
+  GameLowering l(graph, game, fused, penalised);
+  (game.alternating ? lower_alternating_step : lower_simultaneous_step)(l, game);
 }
 
-const Procedure& Program::generate_vjp(int batch) {
-  std::lock_guard lock(mutex_);
-  auto& made = generators_[{true, batch}];
-  if (!made) made = std::make_unique<Procedure>(lower_generator(layout_, batch, true));
-  return *made;
+void lower_pull(Graph& graph, const Game& game, const Pull& pull) {
+  GameLowering l(graph, game, false, pull.penalised);
+  (game.alternating ? lower_alternating_pull : lower_simultaneous_pull)(l, game, pull);
+}
+
+void lower_gradients(Graph& graph, const Game& game, bool full) {
+  GameLowering l(graph, game, false, true);
+  lower_gradients_of(l, game, full);
+}
+
+void lower_generator(Graph& graph, int batch, bool vjp) {
+  const Layout& layout = graph.layout;
+  const auto& stages = layout.stages[index(G)];
+  const Ref phi = graph.external(Slot::phi, "phi");
+  auto caller = [&](const char* name, int number, int columns) {
+    Instr in;
+    in.op = Op::input;
+    in.index = number;
+    in.rows = batch;
+    in.columns = columns;
+    in.out = graph.rows(name, batch, columns);
+    graph.emit(in);
+    return graph.leaf(in.out, batch, columns);
+  };
+  const Pass g = forward(graph, G, "g", phi, caller("z", 0, stages.front().in));
+  if (vjp) {
+    const NodeId cotangent = caller("dx", 1, stages.back().out);
+    const Jets cotangents = pull_back(graph, g.tape, {{g.output, cotangent}}, {{g.input, 0}}, phi, "");
+    write_gradient(graph, contributions(graph, g.tape, cotangents, phi), graph.external(Slot::gradient, "gradient"),
+                   false);
+    return;
+  }
+  Instr out;
+  out.op = Op::output;
+  out.rows = batch;
+  out.columns = stages.back().out;
+  out.a0 = graph.ref(g.output);
+  graph.emit(out);
 }
 
 }  // namespace pymgan

@@ -114,6 +114,8 @@ void Layout::add_network(const Network& net, Player player) {
 void Layout::add_linear(const PlanRow& row, Player player, const Form& from, const Form& to) {
   Tensor t;
   t.player = player;
+  t.in = from.stored();
+  t.out = to.stored();
   t.weight = row.weight;
   t.bias = row.bias;
   if (from.flat() && to.flat()) {
@@ -146,6 +148,8 @@ void Layout::add_convolution(const PlanRow& row, Player player, const Form& from
     throw std::invalid_argument("plan: layer " + row.name + ": expected its input to lie as an image");
   Tensor t;
   t.player = player;
+  t.in = from.stored();
+  t.out = to.stored();
   t.weight = row.weight;
   t.bias = row.bias;
   t.n = to.channels;

@@ -38,6 +38,7 @@ struct Form {
 struct Tensor {
   Player player;
   int n = 0, k = 0, taps = 1;
+  int in = 0, out = 0;  // elements of a sample as stored
   int window = -1;     // index into Layout::windows; -1: a Linear between flat samples, one tap
   int bias_sites = 1;  // the output's sites, where each has a bias of its own
   int bias_ld = 0;     // packed: [bias_sites][bias_ld], then padding

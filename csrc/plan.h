@@ -17,6 +17,8 @@ inline constexpr int kActivations = 8;
 
 enum class Loss : uint8_t { nonsaturating, hinge, least_squares, wasserstein };
 
+enum class PenaltyKind : uint8_t { none, r1, r2, wgan_gp, zero_centred };
+
 // What happens to an accumulated element `acc` before it is stored.
 //   store     out = acc
 //   act       out = f(acc);           pre = acc    (pre: where f' needs the pre-activation)

@@ -1,7 +1,7 @@
 // The instruction list: what the lowering makes of a game once, and every engine executes.
 //
 // A Procedure is a straight list over Values; jets, zeros, merges and storage have been decided when it is made. The
-// mathematics stands in sweeps.h (one network) and game.cpp (the two players); this file is the vocabulary.
+// mathematics stands in derivatives.h (graphs of nodes) and game.cpp (the two players); this file is the vocabulary.
 #pragma once
 
 #include <array>
@@ -29,9 +29,11 @@ enum class Op : uint8_t {
   product,      // out = apply(scale * (a0 B0 + bias) + a1 B1), rowsum(dot_out) += rowsum(dot * (a0 B0 + bias))
   outer,        // F = b0^T a0 + b1^T a1 (contraction over rows0, rows1), W-shaped, and column sums of b0, its bias;
                 // out (+)= F; with theta: out = theta - rate scale F, and F's squares go to the player's `check`
-  elementwise,  // out = apply(scale * a0)
+  elementwise,  // out = apply(scale * a0 b0 + a1), b0 absent: 1
   row_dot,      // out [rows] = sum over columns of a0 * b0
   combine,      // out [rows] = a0 * b0 (rows0 of them) + a1 * rowsum(b1): d of c_G plus d of c_D
+  mix,          // c_g [rows] = u, c_d [rows] = 1 - u: uniform numbers of the step, one a sample
+  penalty,      // squared norms a0 [rows] of ds/dx -> c_d = 2 p' and cc_d = 4 p'' of their penalty's mean; the loss of D
   head,         // scores a0 -> c_g, c_d, their derivatives, losses and statistics
   transpose,    // out = W^T of the weight a0, in the layout that products with W want
   check,    // norm of a player's gradient a0 (absent: of its outer products with theta); a non-finite one ends the task
@@ -100,6 +102,7 @@ struct Instr {
   Apply apply = Apply::store;
   Activation activation = Activation::identity;
   std::array<double, 2> attributes{};
+  int order = 0;  // elementwise with act: f^(order), of a0 as ref says
   int fakes = 0, reals = 0;  // head
 
   Ref a0, b0, a1, b1, bias, scale, dot, ref, q, g;
@@ -134,6 +137,18 @@ struct Procedure {
   std::string table() const;
 };
 
+// Of D, on the gradient e = ds/dx of a score with respect to its sample, at real samples (r1), G's (r2) or between two
+// of each: weight times the mean of |e|^2 / 2 (r1, r2), |e|^2 (zero_centred) or (|e| - 1)^2 (wgan_gp).
+struct Penalty {
+  PenaltyKind kind = PenaltyKind::none;
+  double weight = 0;
+  int every = 1;  // in steps whose number is a multiple, and as much stronger
+  bool between() const { return kind == PenaltyKind::wgan_gp || kind == PenaltyKind::zero_centred; }
+  bool in_step(int64_t number) const { return kind != PenaltyKind::none && number % every == 0; }
+};
+
+inline constexpr uint32_t kMixStream = (1u << 16) - 1;  // of the noise that mixes samples
+
 struct Game {
   Loss loss = Loss::nonsaturating;
   double smoothing = 0.0;
@@ -145,6 +160,7 @@ struct Game {
   double momentum = 0.9;                              // of momentum and nesterov
   std::array<double, 2> betas{0.9, 0.999};            // of adam; the second also of rmsprop
   double eps = 1e-8;                                  // of normalised, rmsprop and adam
+  Penalty penalty;
 };
 
 // Which halves of a cotangent can be nonzero before a pull-back and which are wanted after it (masks of kGenerator,
@@ -162,28 +178,31 @@ class Program {
   const Plan& plan() const { return plan_; }
   const Game& game() const { return game_; }
   const Layout& layout() const { return layout_; }
-  // Nothing but SGD: updates are fused into `outer`, and v itself is the direction of a pull-back.
+  // Nothing but SGD: v itself is the direction of a pull-back, and without a penalty updates are fused into `outer`.
   bool plain() const { return game_.optimisers.size() == 1 && game_.optimisers[0] == Optimiser::sgd; }
+  bool fused() const { return plain() && game_.penalty.kind == PenaltyKind::none; }
   int moments() const;          // parameter-shaped vectors of the optimisers' state, as many as the largest needs
   bool reads_gradient() const;  // some adjoint does
   int64_t residual_elements() const { return residual_elements_; }
 
-  const Procedure& step() const { return *step_; }
+  // penalised: with D's penalty, if the game has one
+  const Procedure& step(bool penalised = true) const { return *steps_[penalised]; }
   // One step's pull-back for all cotangents. rates: d/d rate and d/d rate_scale too; scaled: there is a rate_scale.
-  const Procedure& pull(const std::vector<Halves>& cotangents, bool rates, bool scaled);
+  const Procedure& pull(const std::vector<Halves>& cotangents, bool rates, bool scaled, bool penalised = true);
   const Procedure& gradients(bool full);
-  const Procedure& generate(int batch);
-  const Procedure& generate_vjp(int batch);
+  const Procedure& generate(int batch) { return generator(batch, false); }
+  const Procedure& generate_vjp(int batch) { return generator(batch, true); }
 
  private:
+  const Procedure& generator(int batch, bool vjp);
   Plan plan_;
   Game game_;
   Layout layout_;
   std::map<std::string, int64_t> residuals_;  // offset of each kept value, by name
   int64_t residual_elements_ = 0;
-  std::unique_ptr<Procedure> step_;
+  std::unique_ptr<Procedure> steps_[2];
   std::mutex mutex_;  // of the three below
-  std::map<std::tuple<std::vector<Halves>, bool, bool>, std::unique_ptr<Procedure>> pulls_;
+  std::map<std::tuple<std::vector<Halves>, bool, bool, bool>, std::unique_ptr<Procedure>> pulls_;
   std::map<bool, std::unique_ptr<Procedure>> gradients_;
   std::map<std::pair<bool, int>, std::unique_ptr<Procedure>> generators_;
 };

@@ -41,6 +41,12 @@ std::string formula(const Procedure& p, const Instr& i) {
       if (i.a0) s = t(i.a0) + " " + t(i.b0);
       if (i.a1) s += (s.empty() ? "" : " + ") + t(i.a1) + " " + t(i.b1);
       break;
+    case Op::elementwise:
+      s = t(i.a0);
+      if (i.b0) s += " " + t(i.b0);
+      if (i.scale) s.insert(0, t(i.scale) + " ");
+      if (i.a1) s += " + " + t(i.a1);
+      break;
     case Op::row_dot:
       s = "<" + t(i.a0) + ", " + t(i.b0) + ">";
       break;
@@ -50,7 +56,7 @@ std::string formula(const Procedure& p, const Instr& i) {
         if (*r) s += (s.empty() || s.back() == ' ' ? "" : ", ") + t(*r);
   }
   if (i.apply != Apply::store) {
-    s = std::string(kApply[static_cast<int>(i.apply)]) + "[" + kActivation[static_cast<int>(i.activation)] + "](" + s +
+    s = std::string(kApply[static_cast<int>(i.apply)]) + std::string(i.order, '\'') + "[" + kActivation[static_cast<int>(i.activation)] + "](" + s +
         ")";
     if (i.ref && i.apply != Apply::act) s += " at " + t(i.ref);
   }

@@ -37,7 +37,7 @@ from pymgan.contract import (
     Trace,
 )
 from pymgan.gan import GAN
-from pymgan.plan import Plan, compile_plan
+from pymgan.plan import Plan, compile_game, compile_plan
 from pymgan.updates import Updates, count_updates
 
 
@@ -86,12 +86,11 @@ class CpuEngine:
         self.fakes, self.reals, self.play, self.storage = fakes, reals, play, storage
         self.optimisers = optimisers
         self.dtype, self.device, self.threads = dtype, torch.device("cpu"), threads
-        game = _core.Game(
-            loss=gan.loss,
-            smoothing=gan.label_smoothing,
+        game = compile_game(
+            gan,
             fakes=fakes,
             reals=reals,
-            alternating=play == "alternating",
+            play=play,
             optimisers=optimisers,
             momentum=momentum,
             betas=betas,

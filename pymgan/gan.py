@@ -9,10 +9,53 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-__all__ = ["GAN", "LOSSES"]
+__all__ = ["GAN", "LOSSES", "PENALTIES", "Penalty"]
 
 LOSSES = ("nonsaturating", "hinge", "least_squares", "wasserstein")
+PENALTIES = ("r1", "r2", "wgan_gp", "zero_centred")
 SMOOTHED = ("nonsaturating", "least_squares")
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A gradient penalty, part of L_D. With e = d score / d sample, the norm |e| of each *sample*, and means over a batch:
+
+    =================  ==========================  =======================================================
+    "r1"               weight / 2 * mean |e|^2     at real samples (Mescheder et al. 2018, arXiv 1801.04406)
+    "r2"               weight / 2 * mean |e|^2     at G's samples (the same)
+    "wgan_gp"          weight * mean (|e| - 1)^2   at u real + (1 - u) fake (Gulrajani et al. 2017, arXiv 1704.00028)
+    "zero_centred"     weight * mean |e|^2         at u real + (1 - u) fake (Thanh-Tung et al. 2019, arXiv 1902.03984)
+    =================  ==========================  =======================================================
+
+    u is uniform, one number for each pair of a real and a generated sample, which must be as many. |e| is sqrt(|e|^2 + 1e-12).
+
+    Attributes:
+        kind: one of the above.
+        weight: finite, at least 0.
+        every: lazily: only in inner steps whose number (`State.count`) is a multiple, times `every` there (Karras et al. 2020,
+            arXiv 1912.04958).
+
+    Raises:
+        ValueError: something is out of range.
+    """
+
+    kind: str
+    weight: float = 1.0
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in PENALTIES:
+            raise ValueError(f"[Penalty] kind: expected one of {', '.join(PENALTIES)}, got {self.kind!r}")
+        weight, every = self.weight, self.every
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+            raise ValueError(f"[Penalty] weight: expected a finite number from 0, got {weight!r}")
+        if isinstance(every, bool) or not isinstance(every, int) or not 1 <= every < 2**31:
+            raise ValueError(f"[Penalty] every: expected a whole number of steps from 1, got {every!r}")
+
+    @property
+    def between(self) -> bool:
+        """Whether it looks at points between real and generated samples."""
+        return self.kind in ("wgan_gp", "zero_centred")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +68,7 @@ class GAN:
         latent: shape of one z, such as (32,).
         loss: "nonsaturating", "hinge", "least_squares" or "wasserstein".
         label_smoothing: e in [0, 1): real samples have the target 1 - e. Nonsaturating and least squares only.
-        penalty: None; a place for gradient penalties.
+        penalty: a `Penalty` of the discriminator's gradient, or None.
 
     Raises:
         TypeError: a network is not an ``nn.Sequential``, or its parameters are not floating point.
@@ -37,7 +80,7 @@ class GAN:
     latent: tuple[int, ...]
     loss: str = "nonsaturating"
     label_smoothing: float = 0.0
-    penalty: None = None
+    penalty: Penalty | None = None
 
     def __post_init__(self) -> None:
         for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
@@ -66,10 +109,8 @@ class GAN:
             raise ValueError(
                 f"[GAN] label_smoothing: expected 0 with loss {self.loss!r}, got {smoothing}; {' and '.join(SMOOTHED)} have it"
             )
-        if not math.isfinite(smoothing) or self.penalty is not None:
-            raise ValueError(
-                f"[GAN] penalty: expected None (there is no penalty in this version), got {self.penalty!r}"
-            )
+        if self.penalty is not None and not isinstance(self.penalty, Penalty):
+            raise TypeError(f"[GAN] penalty: expected a pymgan.Penalty or None, got {self.penalty!r}")
 
     def parameters_vector(self) -> Tensor:
         """A copy of all parameters, [P] float32: ``parameters_to_vector`` of the generator, then of the discriminator."""

@@ -245,6 +245,37 @@ def _compile_network(title: str, module: nn.Sequential, shape: Shape, offset: in
     return _core.Network(list(shape), compiler.rows), compiler.shape, compiler.offset
 
 
+def compile_game(
+    gan: GAN,
+    *,
+    fakes: int,
+    reals: int,
+    play: str,
+    optimisers: tuple[str, ...],
+    momentum: float,
+    betas: tuple[float, float],
+    eps: float,
+    keep_all: bool = False,
+) -> Any:
+    """The record of the game that the two networks play; arguments as in `pymgan.compile`."""
+    penalty = gan.penalty
+    return _core.Game(
+        loss=gan.loss,
+        smoothing=gan.label_smoothing,
+        fakes=fakes,
+        reals=reals,
+        alternating=play == "alternating",
+        optimisers=optimisers,
+        momentum=momentum,
+        betas=betas,
+        eps=eps,
+        penalty="none" if penalty is None else penalty.kind,
+        penalty_weight=0.0 if penalty is None else penalty.weight,
+        penalty_every=1 if penalty is None else penalty.every,
+        keep_all=keep_all,
+    )
+
+
 def compile_plan(gan: GAN) -> Plan:
     """Compiles a GAN's two networks.
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vjp, vmap
+from torch.func import functional_call, grad, grad_and_value, vjp, vmap
 
 from pymgan.checks import (
     check_adapt,
@@ -196,9 +196,33 @@ class ReferenceEngine:
     def _loss_g(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> Tensor:
         return generator_loss(self.gan.loss, self._scores(theta_g, theta_d, z, real).fake)
 
-    def _loss_d(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> tuple[Tensor, _Scores]:
+    def _loss_d(
+        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, u: Tensor, strength: Tensor
+    ) -> tuple[Tensor, _Scores]:
         scores = self._scores(theta_g, theta_d, z, real)
-        return discriminator_loss(self.gan.loss, self.gan.label_smoothing, *scores), scores
+        loss = discriminator_loss(self.gan.loss, self.gan.label_smoothing, *scores)
+        if self.gan.penalty is not None:
+            loss = loss + strength * self._penalty(theta_d, self._generate(theta_g, z), real, u)
+        return loss, scores
+
+    def _penalty(self, theta_d: Tensor, fake: Tensor, real: Tensor, u: Tensor) -> Tensor:
+        """D's gradient penalty, as if it counted in every step; u [B] mixes real and fake."""
+        penalty = self.gan.penalty
+        assert penalty is not None
+        share = u.view(-1, *[1] * (real.ndim - 1))
+        at = {"r1": real, "r2": fake}.get(penalty.kind)
+        at = share * real + (1 - share) * fake if at is None else at
+        named = self._named(self.gan.discriminator, theta_d)
+
+        def score(x: Tensor) -> Tensor:
+            return functional_call(self.gan.discriminator, named, (x,)).sum()  # type: ignore[no-any-return]
+
+        squared = grad(score)(at).flatten(1).square().sum(1)
+        if penalty.kind in ("r1", "r2"):
+            return penalty.weight / 2 * squared.mean()
+        if penalty.kind == "zero_centred":
+            return penalty.weight * squared.mean()
+        return penalty.weight * ((squared + EPSILON).sqrt() - 1).square().mean()
 
     def _direction(
         self, kind: str, gradient: Tensor, moments: Sequence[Tensor], number: Tensor
@@ -240,6 +264,8 @@ class ReferenceEngine:
         number: Tensor,
         z: Tensor,
         real: Tensor,
+        u: Tensor,
+        strength: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, _Step]:
         """One inner step of one task: (phi', moments', whether everything in it was finite, trace)."""
         split = self.generator_parameters
@@ -262,7 +288,9 @@ class ReferenceEngine:
             kept = [torch.where(moves, new, old) for new, old in zip(after, before, strict=True)]
             return moved, torch.stack(kept) if kept else theta.new_zeros(0, len(theta))
 
-        grad_d, (loss_d, scores) = grad_and_value(self._loss_d, argnums=1, has_aux=True)(g, d, z, real)
+        grad_d, (loss_d, scores) = grad_and_value(self._loss_d, argnums=1, has_aux=True)(
+            g, d, z, real, u, strength
+        )
         new_d, moments_d = update(1, d, grad_d)
         opponent = new_d if self.play == "alternating" else d
         grad_g, loss_g = grad_and_value(self._loss_g, argnums=0)(g, opponent, z, real)
@@ -322,6 +350,8 @@ class ReferenceEngine:
         noise = self._drawn(rng, state.count, steps) if data.noise is None else data.noise
         batches = [self._real(data, (slice(None), k)) for k in range(steps)]
         kind = torch.as_tensor(schedule.kind).expand(tasks, steps)
+        mixes = torch.stack([self._mix(rng, [int(n) + k for n in state.count]) for k in range(steps)], 1)
+        every = self.gan.penalty.every if self.gan.penalty is not None else 1
         step = vmap(self._step)
 
         def play(
@@ -333,8 +363,19 @@ class ReferenceEngine:
             traces = []
             for k in range(steps):
                 number = torch.where(last == kind[:, k, None], updates, 0) + 1
+                strength = torch.where((state.count + k) % every == 0, every, 0).to(phi.dtype)
                 new_phi, new_moments, finite, trace = step(
-                    phi, moments, rate[:, k], scale, active[:, k], kind[:, k], number, noise[:, k], batches[k]
+                    phi,
+                    moments,
+                    rate[:, k],
+                    scale,
+                    active[:, k],
+                    kind[:, k],
+                    number,
+                    noise[:, k],
+                    batches[k],
+                    mixes[:, k],
+                    strength,
                 )
                 valid = valid & finite
                 if self.moments:
@@ -434,12 +475,14 @@ class ReferenceEngine:
         )
         split = self.generator_parameters
 
-        def one(phi: Tensor, z: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        every = torch.tensor(1.0 if self.gan.penalty is None else self.gan.penalty.every, dtype=self.dtype)
+
+        def one(phi: Tensor, z: Tensor, real: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             def loss_g(phi: Tensor) -> Tensor:
                 return self._loss_g(phi[:split], phi[split:], z, real)
 
             def loss_d(phi: Tensor) -> Tensor:
-                return self._loss_d(phi[:split], phi[split:], z, real)[0]
+                return self._loss_d(phi[:split], phi[split:], z, real, u, every)[0]
 
             grad_g, value_g = grad_and_value(loss_g)(phi)
             grad_d, value_d = grad_and_value(loss_d)(phi)
@@ -448,7 +491,7 @@ class ReferenceEngine:
             return value_g, value_d, torch.cat((grad_g[:split], grad_d[split:]))
 
         loss_g, loss_d, gradient = vmap(one)(
-            phi.detach().expand(tasks, -1), noise, self._real(data, (slice(None),))
+            phi.detach().expand(tasks, -1), noise, self._real(data, (slice(None),)), self._mix(rng, [0] * tasks)
         )
         return Gradients(
             loss_g.detach(), loss_d.detach(), gradient.movedim(1, 0).detach() if full else gradient.detach()
@@ -506,6 +549,11 @@ class ReferenceEngine:
         """Noise [T, K, fakes, *latent] of the inner steps that follow `count`."""
         draws = [self._normals(rng, [int(n) + k for n in count], self.fakes, 0) for k in range(steps)]
         return torch.stack(draws, dim=1)
+
+    def _mix(self, rng: Rng, steps: Sequence[int]) -> Tensor:
+        """Uniform numbers [T, reals]: where normals lie in their distribution."""
+        z = [normals(rng.seed, int(t), n, 2**16 - 1, self.reals) for t, n in zip(rng.tasks, steps, strict=True)]
+        return torch.special.ndtr(torch.from_numpy(np.stack(z))).to(self.device, self.dtype)
 
     def _normals(self, rng: Rng, steps: Sequence[int], n: int, stream: int) -> Tensor:
         size = n * math.prod(self.latent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ from pymgan.contract import (
 from pymgan.gan import GAN
 from pymgan.meta_gradient import compose
 from pymgan.noise import normals
-from pymgan.plan import Plan, compile_plan
+from pymgan.plan import Plan, compile_game, compile_plan
 from pymgan.task_sum import reduce_tasks
 from pymgan.torch_interpreter import Frame, Interpreter, Values
 from pymgan.updates import count_updates
@@ -92,6 +92,19 @@ class _Batches:
 
         return draw
 
+    def penalised(self, k: int, every: int) -> Tensor:
+        """bool [T], the tasks for which D's penalty counts in this step."""
+        return (self.count + k) % every == 0
+
+    def mix(self, k: int | None) -> Callable[[int], Tensor]:
+        """Makes uniform numbers [T, rows]."""
+
+        def draw(rows: int) -> Tensor:
+            z = _normals(self.rng, (self.count + (k or 0)).tolist(), _core.MIX_STREAM, 1, rows)[:, 0]
+            return torch.special.ndtr(z).to(self.data.real)
+
+        return draw
+
 
 def _normals(rng: Rng, steps: Sequence[int], stream: int, rows: int, columns: int) -> Tensor:
     drawn = [
@@ -127,12 +140,11 @@ class TorchEngine:
         self.dtype, self.device, self.threads = dtype, torch.device("cpu"), torch.get_num_threads()
         self.program = _core.Program(
             self.plan.core,
-            _core.Game(
-                loss=gan.loss,
-                smoothing=gan.label_smoothing,
+            compile_game(
+                gan,
                 fakes=fakes,
                 reals=reals,
-                alternating=play == "alternating",
+                play=play,
                 optimisers=optimisers,
                 momentum=momentum,
                 betas=betas,
@@ -312,6 +324,8 @@ class TorchEngine:
             gradient=self._zeros(2, tasks, self.parameters),
             noise=batches.noise(None),
             real=batches.real(None),
+            penalised=torch.ones(tasks, dtype=torch.bool),
+            mix=batches.mix(None),
             trace=self._zeros(tasks, len(TRACE)),
             valid=torch.ones(tasks, dtype=torch.bool),
         )
@@ -381,6 +395,8 @@ class TorchEngine:
             number=moves.number[:, k],
             noise=batches.noise(k),
             real=batches.real(k),
+            penalised=batches.penalised(k, self.program.game.penalty_every),
+            mix=batches.mix(k),
         )
 
     def _clear(self, v: Tensor | None, c: int, half: str) -> None:

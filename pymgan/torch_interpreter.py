@@ -52,6 +52,10 @@ def _no_noise(rows: int, columns: int) -> Tensor:
     raise RuntimeError(f"expected a frame with noise for [{rows}, {columns}], got one without")
 
 
+def _no_mix(rows: int) -> Tensor:
+    raise RuntimeError(f"expected a frame with {rows} numbers to mix by, got one without")
+
+
 def _absent() -> Tensor:
     """Stands for a slot that the procedure does not use."""
     return torch.empty(0)
@@ -70,6 +74,7 @@ class Frame:
         rate: [T, 2]; active: bool [T, 2]; kind: [T], of the game's optimisers; number: [T, 2], of the update since the player's
             moments were zero.
         noise: makes z [T, rows, columns]; real: [T, reals, features]; inputs: of generate and generate_vjp.
+        penalised: bool [T], whether D's penalty counts; mix: makes uniform numbers [T, rows].
         d_rate: [C, T, 2], written in place.
         trace: [T, 8], written in place; valid: bool [T], cleared where a loss or gradient is not finite.
     """
@@ -90,6 +95,8 @@ class Frame:
     number: Tensor = field(default_factory=_absent)
     noise: Callable[[int, int], Tensor] = _no_noise
     real: Tensor = field(default_factory=_absent)
+    penalised: Tensor = field(default_factory=_absent)
+    mix: Callable[[int], Tensor] = _no_mix
     inputs: tuple[Tensor, ...] = ()
     output: Tensor = field(default_factory=_absent)
     d_rate: Tensor = field(default_factory=_absent)
@@ -211,7 +218,10 @@ class Interpreter:
                 for n, a in enumerate(i.attributes)
             }
             if i.apply == "act":
-                result = evaluate(_core.activation_formula(i.activation, 0), {"x": accumulated, **attributes})
+                variable = "ref" if i.order else "x"
+                result = evaluate(
+                    _core.activation_formula(i.activation, i.order), {variable: accumulated, **attributes}
+                ).expand_as(accumulated)
             else:
                 variables = {"ref": self._rows(i.ref, i.rows), **attributes}
                 result = evaluate(_core.activation_formula(i.activation, 1), variables) * accumulated
@@ -289,8 +299,14 @@ class Interpreter:
         )
 
     def _elementwise(self, i: Any) -> None:
-        source = self._rows(i.a0, i.rows)
-        self._finish(i, source if i.scale is None else source * self._rows(i.scale, i.rows)[..., None])
+        result = self._rows(i.a0, i.rows)
+        if i.b0 is not None:
+            result = result * self._rows(i.b0, i.rows)
+        if i.scale is not None:
+            result = result * self._rows(i.scale, i.rows)[..., None]
+        if i.a1 is not None:
+            result = result + self._rows(i.a1, i.rows)
+        self._finish(i, result)
 
     def _row_dot(self, i: Any) -> None:
         self._write(i.out, (self._rows(i.a0, i.rows) * self._rows(i.b0, i.rows)).sum(-1))
@@ -359,6 +375,27 @@ class Interpreter:
             f.trace[:, 4:8] = torch.stack(
                 [s for x in (fake, real) for s in (x.mean(1), x.std(1, correction=0))], 1
             )
+            self._judge(1, f.trace[:, 1])
+
+    def _mix(self, i: Any) -> None:
+        u = self.frame.mix(i.rows)
+        self._write(i.c_g, u)
+        self._write(i.c_d, 1 - u)
+
+    def _penalty(self, i: Any) -> None:
+        norm2, f = self._rows(i.a0, i.rows), self.frame
+        weight = self.game.penalty_weight * self.game.penalty_every / i.rows
+        share = torch.where(f.penalised, weight, 0.0).to(norm2)[:, None]
+        epsilon = torch.tensor(_core.PENALTY_EPSILON, dtype=norm2.dtype)
+
+        def term(order: int) -> Tensor:
+            formula = _core.penalty_formula(self.game.penalty, order)
+            return evaluate(formula, {"n": norm2, "eps": epsilon}).expand_as(norm2)
+
+        self._write(i.c_d, 2 * share * term(1))
+        self._write(i.cc_d, 4 * share * term(2))
+        if i.stats is not None:
+            f.trace[:, 1] += (share * term(0)).sum(1)
             self._judge(1, f.trace[:, 1])
 
     def _judge(self, player: int, numbers: Tensor) -> None:

@@ -307,6 +307,33 @@ class Interpreter {
     frame.valid &= finite;
   }
 
+  void penalty(const Instr& i) {
+    PenaltyHead<T> h;
+    h.kind = game.penalty.kind;
+    h.weight = static_cast<T>(game.penalty.weight * game.penalty.every);
+    h.rows = i.rows;
+    h.norm2 = at(i.a0);
+    h.c = at(i.c_d);
+    h.k = at(i.cc_d);
+    kernels.penalty(h);
+    if (!i.stats) return;
+    if (frame.trace) frame.trace[1] += static_cast<T>(h.value);
+    frame.valid &= std::isfinite(h.value);
+  }
+
+  // Uniform numbers: where a standard normal lies in its distribution.
+  void mix(const Instr& i) const {
+    T *u = at(i.c_g), *rest = at(i.c_d);
+    NoiseKey key = frame.key;
+    key.stream = kMixStream;
+    kernels.noise(key, 1, i.rows, padded(i.rows), u);
+    for (int r = 0; r < i.rows; ++r) {
+      const double uniform = 0.5 * std::erfc(-static_cast<double>(u[r]) * std::sqrt(0.5));
+      u[r] = static_cast<T>(uniform);
+      if (rest) rest[r] = static_cast<T>(1 - uniform);
+    }
+  }
+
   void check(const Instr& i) {
     double norm2 = 0;
     bool finite = true;
@@ -480,6 +507,9 @@ class Interpreter {
         Elementwise<T> e;
         e.rows = i.rows;
         e.src = at(i.a0);
+        e.times = at(i.b0);
+        e.plus = at(i.a1);
+        e.order = i.order;
         e.scale = at(i.scale);
         e.epilogue = epilogue(i);
         kernels.elementwise(e);
@@ -499,6 +529,12 @@ class Interpreter {
         for (int r = 0; a0 && r < i.rows0; ++r) out[r] += a0[r] * b0[r];
         break;
       }
+      case Op::mix:
+        mix(i);
+        break;
+      case Op::penalty:
+        penalty(i);
+        break;
       case Op::head:
         head(i);
         break;

@@ -24,6 +24,7 @@ constexpr Kernels<T> table() {
           &window_outer_few<T>,
           &elementwise<T>,
           &head<T>,
+          &penalty<T>,
           &update<T>,
           &update_adjoint<T>,
           &row_dot<T>,

@@ -165,12 +165,15 @@ struct WindowOuter {
   int64_t out_tap = 0;
 };
 
-// out = epilogue(scale[m] * src[m][n]) over [M][ld]
+// out = epilogue(scale[m] * src[m][n] * times[m][n] + plus[m][n]) over [M][ld]
 template <class T>
 struct Elementwise {
   int rows = 0;
   const T* src = nullptr;    // [M][ld]
+  const T* times = nullptr;  // [M][ld]; null: 1
+  const T* plus = nullptr;   // [M][ld]; null: 0
   const T* scale = nullptr;  // [M]; null: 1
+  int order = 0;             // with act: of the derivative
   Epilogue<T> epilogue;
 };
 
@@ -189,6 +192,19 @@ struct Head {
   T* cc_g = nullptr;
   T* cc_d = nullptr;
   T* stats = nullptr;  // [6]: L_G, L_D, mean and deviation of s on fakes, then on reals
+};
+
+// A gradient penalty: of squared norms n [rows], weight times the mean of p(n).
+template <class T>
+struct PenaltyHead {
+  PenaltyKind kind = PenaltyKind::none;
+  T weight = 0;
+  int rows = 0;
+  const T* norm2 = nullptr;  // [rows]
+  // outputs
+  T* c = nullptr;  // [rows] 2 p'; may be null
+  T* k = nullptr;  // [rows] 4 p''; may be null
+  double value = 0;
 };
 
 // theta' = theta - rate * scale * d over n packed parameters of one player, d and the moments after it as in
@@ -248,6 +264,7 @@ struct Kernels {
   void (*window_outer_few)(const WindowOuter<T>&);  // columns need not be whole vectors
   void (*elementwise)(const Elementwise<T>&);
   void (*head)(const Head<T>&);
+  void (*penalty)(PenaltyHead<T>&);
   void (*update)(const Update<T>&);
   void (*update_adjoint)(const UpdateAdjoint<T>&);
   // out[m] (+)= sum_n x[m][n] y[m][n] over [rows][ld], all ld columns; y null: 1

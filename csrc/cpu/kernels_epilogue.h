@@ -59,6 +59,29 @@ ApplyBlock<T> apply_of(const Epilogue<T>& e) {
   });
 }
 
+// out = f^(order)(src)
+template <class T, class F, int kOrder>
+void derivative_block(const Epilogue<T>& epilogue, const Block<T>& whole) {
+  const Epilogue<T> e = epilogue;
+  const Block<T> block = whole;
+  const Vec<T> p0(e.attributes[0]), p1(e.attributes[1]);
+  for (int m = 0; m < block.rows; ++m)
+    for (int64_t n = 0; n < block.width; n += Vec<T>::kWidth) {
+      const auto d = F::derivatives(Vec<T>::load(block.src + m * block.src_row + n), p0, p1);
+      (kOrder == 1 ? d.first : kOrder == 2 ? d.second : d.third).store(e.out + block.offset + m * e.ld + n);
+    }
+}
+
+template <class T>
+ApplyBlock<T> derivative_of(const Epilogue<T>& e, int order) {
+  return formulas::visit(e.activation, [&](auto f) -> ApplyBlock<T> {
+    using F = decltype(f);
+    return order == 1   ? &derivative_block<T, F, 1>
+           : order == 2 ? &derivative_block<T, F, 2>
+                        : &derivative_block<T, F, 3>;
+  });
+}
+
 // Epilogues of a few instructions, which a product runs on its accumulators before they are ever stored; `none` of
 // these: the tile goes through a buffer and apply_of. Only float, and only what networks use most: each is one more
 // copy of every tile.

@@ -7,9 +7,30 @@
 namespace pymgan::cpu::PYMGAN_ISA_NAMESPACE {
 namespace {
 
+inline constexpr int kStrip = 256;  // elements in between
 template <class T>
 void elementwise(const Elementwise<T>& e) {
-  apply_of(e.epilogue)(e.epilogue, {e.src, e.epilogue.ld, e.scale, 0, e.rows, e.epilogue.ld});
+  const int64_t ld = e.epilogue.ld;
+  if (!e.times && !e.plus) {
+    (e.order > 0 ? derivative_of(e.epilogue, e.order) : apply_of(e.epilogue))(e.epilogue,
+                                                                              {e.src, ld, e.scale, 0, e.rows, ld});
+    return;
+  }
+  const ApplyBlock<T> apply = apply_of(e.epilogue);
+  alignas(64) T row[kStrip];
+  for (int m = 0; m < e.rows; ++m)
+    for (int64_t first = 0; first < ld; first += kStrip) {
+      const int64_t at = m * ld + first, count = ld - first < kStrip ? ld - first : kStrip;
+      const Vec<T> scale(e.scale ? e.scale[m] : T{1});
+      for (int64_t n = 0; n < count; n += Vec<T>::kWidth) {
+        Vec<T> x = Vec<T>::load(e.src + at + n);
+        if (e.times) x = x * Vec<T>::load(e.times + at + n);
+        if (e.scale) x = scale * x;
+        if (e.plus) x = x + Vec<T>::load(e.plus + at + n);
+        x.store(row + n);
+      }
+      apply(e.epilogue, {row, kStrip, nullptr, at, 1, count});
+    }
 }
 
 // One term of the loss over `count` rows from `begin`: its mean, and the mean's derivatives by each score.
@@ -62,6 +83,24 @@ void head(const Head<T>& h) {
     h.stats[1] = static_cast<T>(loss_fake + loss_real);
     head_moments(h, 0, fakes, h.stats + 2);
     head_moments(h, fakes, reals, h.stats + 4);
+  });
+}
+
+template <class T>
+void penalty(PenaltyHead<T>& h) {
+  constexpr int kWidth = Vec<T>::kWidth;
+  formulas::visit(h.kind, [&](auto p) {
+    const Vec<T> share(h.weight / static_cast<T>(h.rows));
+    h.value = 0;
+    for (int i = 0; i < h.rows; i += kWidth) {
+      const int part = h.rows - i < kWidth ? h.rows - i : kWidth;
+      const auto term = p.of(Vec<T>::load_part(h.norm2 + i, part), Vec<T>(formulas::kPenaltyEpsilon));
+      T values[kWidth];
+      (share * term.value).store(values);
+      for (int l = 0; l < part; ++l) h.value += values[l];
+      if (h.c) (Vec<T>(2.0) * share * term.first).store_part(h.c + i, part);
+      if (h.k) (Vec<T>(4.0) * share * term.second).store_part(h.k + i, part);
+    }
   });
 }
 

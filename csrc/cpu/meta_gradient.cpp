@@ -53,7 +53,7 @@ struct MetaPlan {
   int64_t latent() const { return program.layout().z.features(); }
   int64_t features() const { return program.layout().x.features(); }
   int64_t arena() const {
-    int64_t most = std::max(program.step().arena, pulls.arena());
+    int64_t most = std::max({program.step(false).arena, program.step(true).arena, pulls.arena()});
     for (const Procedure* p : {game, generate, generate_vjp})
       if (p) most = std::max(most, p->arena);
     return most;
@@ -98,6 +98,7 @@ class Descent {
     Frame<T> frame;
     frame.phi = phi;
     frame.arena = at.pull.arena;
+    frame.key = {call.batches.seed, static_cast<uint64_t>(call.batches.tasks[task]), 0, 0};
     const T* query = objective.query + task * objective.queries * plan.features();
     const T* z = noise(task, at);
     double value = 0;
