@@ -447,7 +447,8 @@ void bind_program(py::module_& m) {
   py::class_<Ref>(m, "Ref")
       .def_readonly("value", &Ref::value)
       .def_readonly("row", &Ref::row)
-      .def_readonly("tensor", &Ref::tensor);
+      .def_readonly("tensor", &Ref::tensor)
+      .def_property_readonly("bias", [](const Ref& r) { return r.bias_offset >= 0; });
   py::class_<Value>(m, "Value")
       .def_readonly("name", &Value::name)
       .def_property_readonly("slot", [](const Value& v) { return name(v.slot); })

@@ -11,7 +11,7 @@ from .adapt import adapt
 from .contract import Data, Engine, Objective, Rng, Schedule
 from .engine import compile
 from .errors import CheckpointError, FolderInUse, Interrupted, SettingsChanged, TrainingFailed
-from .gan import GAN
+from .gan import GAN, Penalty
 from .loop import Step
 from .meta import MAML, Joint, Meta, Reptile, Scratch
 from .run import FewShot, Run, load
@@ -29,6 +29,7 @@ __all__ = [
     "Joint",
     "Meta",
     "Objective",
+    "Penalty",
     "Reptile",
     "Rng",
     "Run",

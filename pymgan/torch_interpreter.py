@@ -271,7 +271,7 @@ class Interpreter:
             weight = weight + times(self._rows(i.b1, i.rows1), self._rows(i.a1, i.rows1))
         at = _places(t).flatten() if t.window >= 0 else torch.arange(t.weight, t.weight + t.n * t.k)
         parts = [(at, weight)]
-        if t.bias >= 0:
+        if i.out.bias:
             bias = delta.sum(1)
             if t.window >= 0:  # site by site: over all of them, or to torch's order
                 bias = _split(bias, 1, self.windows[t.window].forward.out_sites, -1)
@@ -385,7 +385,7 @@ class Interpreter:
     def _penalty(self, i: Any) -> None:
         norm2, f = self._rows(i.a0, i.rows), self.frame
         weight = self.game.penalty_weight * self.game.penalty_every / i.rows
-        share = torch.where(f.penalised, weight, 0.0).to(norm2)[:, None]
+        share = (f.penalised.to(norm2) * weight)[:, None]
         epsilon = torch.tensor(_core.PENALTY_EPSILON, dtype=norm2.dtype)
 
         def term(order: int) -> Tensor:
