@@ -66,8 +66,8 @@ class Study:
 
     unrolled: tuple[int, ...] = (0, 1, 5, 10)
     seeds: tuple[int, ...] = tuple(range(8))
-    steps: int = 5000
-    batch: int = 64
+    steps: int = 3000
+    batch: int = 32
     objective: str = "saddle"
     inner: str = "adam"
     rates: tuple[float, float] = (1e-3, 1e-4)
@@ -137,7 +137,7 @@ def ring(count: int, generator: torch.Generator) -> Tensor:
 
 
 def ring_gan(seed: int) -> GAN:
-    """The networks of the authors' code: 256-128-128-2 and 2-128-128-1, tanh, orthogonal weights of gain 1.4, biases of zero."""
+    """The networks: 256-128-128-2 and 2-128-128-1, ReLU, orthogonal weights of gain 1.4, biases of zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = []
@@ -147,7 +147,7 @@ def ring_gan(seed: int) -> GAN:
                 linear = nn.Linear(into, out)
                 nn.init.orthogonal_(linear.weight, gain=GAIN)
                 nn.init.zeros_(linear.bias)
-                layers += [linear, nn.Tanh()]
+                layers += [linear, nn.ReLU()]
             networks.append(nn.Sequential(*layers[:-1]))
     return GAN(networks[0], networks[1], latent=(LATENT,))
 

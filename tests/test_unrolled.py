@@ -28,6 +28,7 @@ TASKS, SHOTS, FAKES, LATENT = 3, 4, 5, 3
 ENGINES = ("cpu", "torch", "reference")
 OPTIMISERS = {"sgd": 0.3, "adam": 0.05}  # and rates at which D moves far enough to matter
 STEP = 1e-5
+TOLERANCE = 2e-8  # of the gradient: rounding 1e-11, truncation of central differences through Adam 2e-9
 BETAS, EPS = (0.5, 0.99), 1e-8
 
 
@@ -53,6 +54,7 @@ def compiled(engine: str, optimiser: str, dtype: torch.dtype = F64, loss: str = 
         eps=EPS,
         dtype=dtype,
         engine=engine,
+        threads=1,
     )
 
 
@@ -88,8 +90,7 @@ def inputs() -> Inputs:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 @pytest.mark.parametrize("objective", ["game", "saddle"])
-@pytest.mark.parametrize("steps", [0, 1, 4])
-@pytest.mark.parametrize("fresh", [False, True], ids=["same-minibatch", "new-minibatches"])
+@pytest.mark.parametrize(("steps", "fresh"), [(0, False), (1, False), (3, False), (3, True)])
 def test_finite_differences(engine: str, optimiser: str, objective: str, steps: int, fresh: bool) -> None:
     built, x = compiled(engine, optimiser), inputs()
     split = built.generator_parameters
@@ -103,20 +104,20 @@ def test_finite_differences(engine: str, optimiser: str, objective: str, steps: 
             steps=steps,
             rate=OPTIMISERS[optimiser],
             objective=objective,
-            inner=x.first(steps) if fresh and steps else None,
+            inner=x.first(steps) if fresh else None,
         )
 
     result = at(x.phi)
     assert bool(result.valid.all())
     assert bool((result.generator.norm(dim=1) > 1e-3).all())
-    for seed in range(3):
-        direction = torch.zeros_like(x.phi)
-        generator = torch.Generator().manual_seed(seed)
-        direction[:, :split] = torch.randn(TASKS, split, dtype=F64, generator=generator)
-        direction /= direction.norm(dim=1, keepdim=True)
-        sides = [at(x.phi + sign * STEP * direction).loss_g for sign in (1, -1)]
-        error = (sides[0] - sides[1]) / (2 * STEP) - (result.generator * direction[:, :split]).sum(1)
-        assert bool((error.abs() <= 1e-7 * result.generator.norm(dim=1)).all()), error
+    direction = torch.zeros_like(x.phi)
+    direction[:, :split] = torch.randn(
+        TASKS, split, dtype=F64, generator=torch.Generator().manual_seed(steps)
+    )
+    direction /= direction.norm(dim=1, keepdim=True)
+    sides = [at(x.phi + sign * STEP * direction).loss_g for sign in (1, -1)]
+    error = (sides[0] - sides[1]) / (2 * STEP) - (result.generator * direction[:, :split]).sum(1)
+    assert bool((error.abs() <= TOLERANCE * result.generator.norm(dim=1)).all()), error
 
 
 def by_autograd(
@@ -166,7 +167,7 @@ def by_autograd(
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 @pytest.mark.parametrize("objective", ["game", "saddle"])
-@pytest.mark.parametrize(("steps", "fresh"), [(0, False), (1, False), (4, False), (4, True)])
+@pytest.mark.parametrize(("steps", "fresh"), [(0, False), (1, False), (3, False), (3, True)])
 def test_autograd_through_steps_written_by_hand(
     engine: str, optimiser: str, objective: str, steps: int, fresh: bool
 ) -> None:
