@@ -36,7 +36,9 @@ class Outcome:
         unrolled: K.
         modes: of the eight, those with a sample within three deviations, at the end.
         near: the share of samples that are.
-        history: [LOOKS], (steps done, modes, near) along the way.
+        reached: of the eight, those that are the nearest to at least half their fair share of the samples, however far that
+            is: one stray sample is not enough, and a generator that is spread out has all eight.
+        history: [LOOKS], (steps done, modes, near, reached) along the way.
         failed: steps that had to be left out because something was not finite, of all seeds together.
         seconds: wall time.
     """
@@ -44,7 +46,8 @@ class Outcome:
     unrolled: int
     modes: list[float]
     near: list[float]
-    history: list[tuple[int, list[float], list[float]]]
+    reached: list[float]
+    history: list[tuple[int, list[float], list[float], list[float]]]
     failed: int
     seconds: float
 
@@ -102,7 +105,7 @@ class Study:
         )
         generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         rng = Rng(seed=0, tasks=torch.tensor(self.seeds, dtype=torch.int64))
-        history: list[tuple[int, list[float], list[float]]] = []
+        history: list[tuple[int, list[float], list[float], list[float]]] = []
         failed = 0
         with Bar(f"K = {unrolled}", 0, self.steps, len(gans), show=progress) as bar:
             for step in range(self.steps):
@@ -114,14 +117,18 @@ class Study:
                 bar.step({"objective": loss_g, "loss_g": loss_g, "loss_d": loss_d}, failed)
                 if (step + 1) * LOOKS // self.steps > step * LOOKS // self.steps:
                     history.append((step + 1, *self._look(trainer, rng, step + 1)))
-        covered, near = history[-1][1:]
-        return Outcome(unrolled, covered, near, history, failed, time.perf_counter() - began)
+        covered, near, reached = history[-1][1:]
+        return Outcome(unrolled, covered, near, reached, history, failed, time.perf_counter() - began)
 
-    def _look(self, trainer: Unrolled, rng: Rng, step: int) -> tuple[list[float], list[float]]:
+    def _look(self, trainer: Unrolled, rng: Rng, step: int) -> tuple[list[float], list[float], list[float]]:
         count = len(self.seeds)
         z = trainer.engine.noise(rng, count, self.samples, step=step, stream=SAMPLE_STREAM)
-        score = modes(trainer.sample(z), centres().expand(count, -1, -1), torch.full((count,), DEVIATION))
-        return score.covered.tolist(), score.quality.tolist()
+        samples, middle = trainer.sample(z), centres().expand(count, -1, -1)
+        score = modes(samples, middle, torch.full((count,), DEVIATION))
+        nearest = torch.cdist(samples, middle).argmin(2)
+        shares = torch.stack([torch.bincount(row, minlength=MODES) for row in nearest]) / self.samples
+        reached = (shares >= 0.5 / MODES).sum(1).double()
+        return score.covered.tolist(), score.quality.tolist(), reached.tolist()
 
 
 def centres() -> Tensor:
@@ -156,14 +163,16 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """Mean and deviation over seeds, in Markdown."""
     seeds = len(outcomes[0].modes) if outcomes else 0
     rows = [
-        f"| unrolled steps | modes of {MODES} | least, most | samples within 3 deviations | wall time, {seeds} seeds, s |",
+        f"| unrolled steps | modes of {MODES} | reached, of {MODES} | samples within 3 deviations "
+        f"| wall time, {seeds} seeds, s |",
         "|---|---|---|---|---|",
     ]
     for o in outcomes:
-        covered, near = (torch.tensor(values, dtype=torch.float64) for values in (o.modes, o.near))
-        spread = [float(x.std()) if len(x) > 1 else 0.0 for x in (covered, near)]
-        rows.append(
-            f"| {o.unrolled} | {float(covered.mean()):.2f} ± {spread[0]:.2f} | {int(covered.min())}, {int(covered.max())} "
-            f"| {float(near.mean()):.3f} ± {spread[1]:.3f} | {o.seconds:.0f} |"
-        )
+        covered, reached = (_spread(values, 2) for values in (o.modes, o.reached))
+        rows.append(f"| {o.unrolled} | {covered} | {reached} | {_spread(o.near, 4)} | {o.seconds:.0f} |")
     return "\n".join(rows)
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    x = torch.tensor(values, dtype=torch.float64)
+    return f"{float(x.mean()):.{digits}f} ± {float(x.std()) if len(x) > 1 else 0.0:.{digits}f}"
