@@ -16,6 +16,7 @@ from .loop import Step
 from .meta import MAML, Joint, Meta, Reptile, Scratch
 from .run import FewShot, Run, load
 from .train import train
+from .unrolled import Unrolled, UnrolledGradient, unrolled_gradient
 
 __all__ = [
     "GAN",
@@ -38,6 +39,8 @@ __all__ = [
     "SettingsChanged",
     "Step",
     "TrainingFailed",
+    "Unrolled",
+    "UnrolledGradient",
     "__version__",
     "adapt",
     "compile",
@@ -45,4 +48,5 @@ __all__ = [
     "metrics",
     "tasks",
     "train",
+    "unrolled_gradient",
 ]

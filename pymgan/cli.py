@@ -1,4 +1,4 @@
-"""The command line: `pymgan train | adapt | sample | env`, with the names and defaults of the Python
+"""The command line: `pymgan train | adapt | sample | unrolled | env`, with the names and defaults of the Python
 functions.
 
 Exit codes: 0 done; 1 the run or pymgan itself failed; 2 something in the command or its files is not what it
@@ -87,10 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pymgan {__version__}")
     parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="train | adapt | sample | env")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="train | adapt | sample | unrolled | env"
+    )
     _add_train(commands)
     _add_adapt(commands)
     _add_sample(commands)
+    _add_unrolled(commands)
     env = commands.add_parser("env", help="versions, instruction sets, engines")
     env.set_defaults(command=_env)
     return parser
@@ -219,6 +222,30 @@ def _add_sample(commands: Any) -> None:
     parser.set_defaults(command=_sample)
 
 
+def _add_unrolled(commands: Any) -> None:
+    from .unrolled import INNER, OBJECTIVES
+    from .unrolled_ring import Study
+
+    default = Study()
+    parser = commands.add_parser(
+        "unrolled",
+        help="plain and unrolled GANs on a ring of eight Gaussians",
+        description="Trains the same GANs with each number of unrolled steps and counts the modes that they find.",
+        formatter_class=_Help,
+    )
+    add = parser.add_argument
+    add("--unrolled", type=int, nargs="+", metavar="K", default=default.unrolled, help="unrolled steps of D")
+    add("--seeds", type=int, default=len(default.seeds), help="seeds 0, 1, ... of each")
+    add("--steps", type=int, default=default.steps, help="of G, and as many of D")
+    add("--batch", type=int, default=default.batch, help="real samples, and as many generated ones")
+    add("--objective", choices=OBJECTIVES, default=default.objective, help="of G: L_G, or -L_D")
+    add("--inner", choices=INNER, default=default.inner, help="what D's unrolled steps are made of")
+    add("--threads", type=int, default=None, help="of the engine; all cores by default")
+    add("--json", default=None, metavar="FILE", help="write settings and results there")
+    add("--progress", action=argparse.BooleanOptionalAction, default=True, help="a bar on stderr")
+    parser.set_defaults(command=_unrolled)
+
+
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
@@ -330,6 +357,32 @@ def _sample(options: argparse.Namespace) -> None:
         np.save(buffer, samples.numpy())
         atomic_write(out, buffer.getvalue())
     print(f"{len(samples)} samples: {out}")
+
+
+def _unrolled(options: argparse.Namespace) -> None:
+    import json
+    from dataclasses import asdict
+
+    from .checkpoint import atomic_write
+    from .unrolled_ring import Study, table
+
+    study = Study(
+        unrolled=tuple(options.unrolled),
+        seeds=tuple(range(options.seeds)),
+        steps=options.steps,
+        batch=options.batch,
+        objective=options.objective,
+        inner=options.inner,
+        threads=options.threads,
+    )
+    outcomes = []
+    for unrolled in study.unrolled:
+        outcomes.append(study.run(unrolled, progress=options.progress))
+        if options.json is not None:  # after each: a run that is stopped keeps what it has
+            report = {"settings": study.to_config(), "outcomes": [asdict(outcome) for outcome in outcomes]}
+            _make_folder(Path(options.json).parent)
+            atomic_write(Path(options.json), (json.dumps(report, indent=1) + "\n").encode())
+    print(table(outcomes))
 
 
 def _make_folder(path: Path) -> None:
