@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -116,7 +117,7 @@ def _spec(case: Any, folder: Path) -> dict[str, Any]:
         },
         "steps": case.inner_steps,
         "batch": case.batch,
-        "features": problem.real.shape[-1],
+        "features": math.prod(case.sample),
         "latent": case.latent,
         "rate": case.rate,
         "trace": len(TRACE),
@@ -126,6 +127,7 @@ def _spec(case: Any, folder: Path) -> dict[str, Any]:
 def _network(network: Any) -> dict[str, Any]:
     """A network of the plan in the words of its constructor."""
     plain = ("name", "input", "in_shape", "out_shape", "weight", "bias", "attributes")
+    plain += ("kernel", "stride", "padding", "dilation", "transposed")
     rows = [
         {name: getattr(row, name) for name in plain}
         | {"kind": row.kind.name, "activation": row.activation.name}
@@ -159,7 +161,7 @@ def main(argv: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    known = [name for name, case in CASES.items() if case.supported]
+    known = list(CASES)
     parser.add_argument("--case", action="append", choices=known, help="repeatable; default: all")
     parser.add_argument("--renew", action="store_true", help=f"write the counts into {BUDGET.name}")
     args = parser.parse_args(argv)
