@@ -360,12 +360,7 @@ void bind_plan(py::module_& m) {
       .def_readonly("weight", &PlanRow::weight)
       .def_readonly("bias", &PlanRow::bias)
       .def_readonly("activation", &PlanRow::activation)
-      .def_readonly("attributes", &PlanRow::attributes)
-      .def_readonly("kernel", &PlanRow::kernel)
-      .def_readonly("stride", &PlanRow::stride)
-      .def_readonly("padding", &PlanRow::padding)
-      .def_readonly("dilation", &PlanRow::dilation)
-      .def_readonly("transposed", &PlanRow::transposed);
+      .def_readonly("attributes", &PlanRow::attributes);
   py::class_<Network>(m, "Network")
       .def(py::init([](std::vector<int64_t> in_shape, std::vector<PlanRow> rows) {
              return Network{std::move(in_shape), std::move(rows)};
