@@ -151,7 +151,7 @@ GLYPH_MLP = Case(
     gflop=Gflop(17.3, 4.34700288, 3.6225024),
     seed=140,
 )
-# What the program counts, exactly. The design's 41 had multiplications with padding among them, which nobody need do.
+# What the program counts, exactly, in which no tap meets padding. The design says about 41; how it counted is not known.
 GLYPH_DCGAN = Case(
     "glyph-dcgan",
     8,
