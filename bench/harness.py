@@ -66,13 +66,6 @@ def run_case(
             command=command,
         )
 
-    if not case.supported:
-        names = [*engines, *(name.partition(":")[0] for name in peer_names)]
-        rows = [new_row(name, ()) for name in names]
-        for row in rows:
-            row.note = "case not supported yet: it needs convolutions"
-        return rows
-
     problem = case.problem()
     say(f"{case.name}: oracle (float64)")
     oracle = Oracle(problem, which)

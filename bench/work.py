@@ -41,7 +41,7 @@ def gflop(case: Case, which: Pass) -> float:
     """Work of a pass in GFLOP: the frozen constant, or for an altered case what the program counts."""
     if case.gflop is not None:
         return float(getattr(case.gflop, which))
-    gan = pymgan.GAN(case.generator(), case.discriminator(), latent=(case.latent,))
+    gan = pymgan.GAN(*case.networks(seed=0), latent=(case.latent,))
     made = pymgan.compile(gan, fakes=case.batch, reals=case.batch, engine="cpu", storage="all")
     return count(made.program, case, which, "flops") / 1e9  # type: ignore[attr-defined]
 

@@ -1,5 +1,6 @@
 #include "window.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -24,6 +25,21 @@ Window::Window(int in, int out, int t, std::vector<int32_t> sites)
     group.first_site = static_cast<int>(numbers.size());
     group.sites = static_cast<int>(seeing.size());
     numbers.insert(numbers.end(), seeing.begin(), seeing.end());
+    group.first_run = static_cast<int>(numbers.size());
+    auto seen = [&](int32_t site, size_t j) { return from[site * taps + inside[j]]; };
+    for (size_t j = 0; j < inside.size(); ++j) {
+      const bool follows = j > 0 && std::all_of(seeing.begin(), seeing.end(),
+                                                [&](int32_t site) { return seen(site, j) == seen(site, j - 1) + 1; });
+      if (follows)
+        ++numbers.back();
+      else
+        numbers.push_back(1), ++group.runs;
+    }
+    group.first_start = static_cast<int>(numbers.size());
+    for (int32_t site : seeing) {
+      numbers.push_back(inside.empty() ? 0 : seen(site, 0) - seen(seeing[0], 0));
+      for (size_t j = 0; j < inside.size(); ++j) group.uniform &= seen(site, j) - seen(seeing[0], j) == numbers.back();
+    }
     most_taps = std::max(most_taps, group.taps);
     groups.push_back(group);
   }
@@ -33,6 +49,10 @@ Window::Window(int in, int out, int t, std::vector<int32_t> sites)
       if (const int32_t seen = from[site * taps + tap]; seen >= 0) pair_in.push_back(seen), pair_out.push_back(site);
   }
   first_pair.push_back(static_cast<int32_t>(pair_in.size()));
+}
+
+bool Window::uniform() const {
+  return std::all_of(groups.begin(), groups.end(), [](const WindowGroup& group) { return group.uniform; });
 }
 
 Window Window::seen_from_input() const {

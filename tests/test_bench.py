@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import cases, harness, kinks, ours, peers, row, setup
+from bench import cases, kinks, ours, peers, row, setup, work
 from bench.cases import PASSES, Case, Gflop, Pass, Problem
 from bench.oracle import EPS, Oracle, WrongResult
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Case("tiny", 3, 5, 2, (3, 7, 2), (2, 6, 1), gflop=Gflop(3e-6, 2e-6, 1e-6), rate=0.1)
+TINY_IMAGES = Case("images", 2, 2, 2, (3, 2, 1), (1, 2, 1), rate=0.1, extent=8)
 INTERPRETED = [name for name in peers.PEERS if name != "torch_compile"]
 
 
@@ -50,6 +51,19 @@ def test_every_setting_of_a_peer_agrees_with_the_oracle(
         step = build()
         for _ in range(2):  # the first call must leave nothing behind
             assert oracles[which].error(step()) < 16 * EPS, setting
+
+
+@pytest.mark.parametrize("name", [*INTERPRETED, "cpu"])
+def test_every_contestant_makes_images(name: str) -> None:
+    problem = TINY_IMAGES.problem(seed=1)
+    for which in PASSES:
+        oracle = Oracle(problem, which)
+        build = (
+            (lambda which=which: ours.build(problem, "cpu", which)[0])
+            if name == "cpu"
+            else next(iter(peer_of(name).variants(problem, which).values()))
+        )
+        assert oracle.error(build()()) < 16 * EPS, which
 
 
 @pytest.mark.parametrize("which", PASSES)
@@ -95,13 +109,30 @@ def test_the_oracle_lets_float32_through_and_nothing_worse(
 
 
 def test_cases_are_those_of_the_design() -> None:
-    ring, glyph = cases.RING_MLP, cases.GLYPH_MLP
+    ring, glyph, images = cases.CASES.values()
     assert (ring.tasks, ring.batch, ring.inner_steps, ring.rate) == (32, 32, 5, 0.01)
     assert (glyph.tasks, glyph.batch, glyph.inner_steps, glyph.rate) == (16, 20, 5, 0.01)
-    shown = [str(layer) for layer in ring.generator()]
+    shown = [str(layer) for layer in ring.networks(seed=0)[0]]
     assert shown[1] == "LeakyReLU(negative_slope=0.2)"
     assert shown[-1] == "Tanh()"
     assert len(glyph.problem().phi) == 32 * 256 + 2 * 256 * 256 + 3 * 256 + 2 * 256 * 256 + 256 + 2 * 256 + 1
+    assert (images.tasks, images.batch, images.inner_steps, images.rate) == (8, 10, 5, 0.01)
+    for network, widths in zip(
+        images.networks(seed=0), (images.generator_widths, images.discriminator_widths), strict=True
+    ):
+        layers = [m for m in network if hasattr(m, "kernel_size")]
+        assert [m.in_channels for m in layers] + [layers[-1].out_channels] == [*widths]
+        assert {m.kernel_size for m in layers} == {(4, 4)}
+    assert images.problem().real.shape[2:] == (10, 1, 32, 32)
+
+
+@pytest.mark.parametrize("case", cases.CASES.values(), ids=lambda case: case.name)
+def test_frozen_work_is_what_the_program_counts(case: Case) -> None:
+    frozen = case.gflop
+    assert frozen is not None
+    for which in PASSES:
+        counted = work.gflop(dataclasses.replace(case, gflop=None), which)
+        assert counted == pytest.approx(getattr(frozen, which), rel=0.01 if which == "meta" else 1e-9)
 
 
 @pytest.mark.parametrize(("name", "margin"), [("ring-mlp", 1.0e-6), ("glyph-mlp", 2.3e-7)])
@@ -125,22 +156,6 @@ def test_an_altered_case_says_so_and_has_no_frozen_work() -> None:
     assert cases.RING_MLP.altered(inner_steps=5) is cases.RING_MLP
 
 
-def test_an_unsupported_case_says_so() -> None:
-    (only,) = harness.run_case(
-        dataclasses.replace(TINY, supported=False),
-        engines=[],
-        peer_names=["jax:map-unroll1"],
-        rounds=1,
-        threads=1,
-        limit=5,
-        first_limit=5,
-        command="x",
-        say=lambda line: None,
-    )
-    assert "not supported" in only.note
-    assert only.engine == "jax"
-
-
 def test_order_and_objective_follow_from_the_pass() -> None:
     for which, order, objective in (("meta", 2, "game"), ("first", 1, "game"), ("adapt", 0, None)):
         fields = row.Row("x", "cpu", 1, 1, which=which).as_dict()  # type: ignore[arg-type]
@@ -158,7 +173,18 @@ def test_setup_installs_what_the_extra_lists() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
-    arguments = ["--case", "glyph-dcgan", "--peer", "torch_func", "--rounds", "1", "--json", str(out)]
+    arguments = [
+        "--case",
+        "ring-mlp",
+        "--peer",
+        "none",
+        "--pass",
+        "adapt",
+        "--rounds",
+        "1",
+        "--json",
+        str(out),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
         cwd=ROOT,
@@ -185,7 +211,8 @@ def test_the_command(tmp_path: Path) -> None:
         *("ratio_to_best_peer", "gflops", "roofline", "bytes_min", "peak_rss_mb", "arena_mb", "first_call_s"),
         *("oracle_error", "device", "versions", "commit", "command", "note"),
     }
-    assert "not supported" in fields["note"]
+    assert (fields["case"], fields["engine"]) == ("ring-mlp", "cpu")
+    assert fields["median_ms"] > 0
 
 
 @pytest.mark.parametrize(

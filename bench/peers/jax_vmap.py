@@ -35,11 +35,17 @@ def variants(problem: Problem, which: Pass) -> dict[str, Callable[[], Step]]:
 
 
 def _network(module: nn.Sequential) -> tuple[Network, Callable[[Network, Any], Any]]:
-    """Parameters and forward function of Linear, LeakyReLU and Tanh in sequence; weights are [in, out]."""
+    """Parameters and forward function of the layers in sequence; weights of a Linear are [in, out]."""
     layers = list(module)
-    linears = [m for m in layers if isinstance(m, nn.Linear)]
     parameters = [
-        (jnp.asarray(m.weight.detach().numpy().T), jnp.asarray(m.bias.detach().numpy())) for m in linears
+        (
+            jnp.asarray(
+                m.weight.detach().numpy().T if isinstance(m, nn.Linear) else m.weight.detach().numpy()
+            ),
+            jnp.asarray(m.bias.detach().numpy()),
+        )
+        for m in layers
+        if isinstance(m, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
     ]
 
     def forward(parameters: Network, x: Any) -> Any:
@@ -48,6 +54,11 @@ def _network(module: nn.Sequential) -> tuple[Network, Callable[[Network, Any], A
             if isinstance(layer, nn.Linear):
                 w, b = next(rest)
                 x = x @ w + b
+            elif isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+                w, b = next(rest)
+                x = _convolve(layer, w, x) + b[:, None, None]
+            elif isinstance(layer, (nn.Flatten, nn.Unflatten)):
+                x = x.reshape(len(x), *(layer.unflattened_size if isinstance(layer, nn.Unflatten) else (-1,)))
             elif isinstance(layer, nn.LeakyReLU):
                 x = jax.nn.leaky_relu(x, layer.negative_slope)
             else:
@@ -55,6 +66,22 @@ def _network(module: nn.Sequential) -> tuple[Network, Callable[[Network, Any], A
         return x
 
     return parameters, forward
+
+
+def _convolve(layer: nn.Conv2d | nn.ConvTranspose2d, w: Any, x: Any) -> Any:
+    """Of images [B, C, H, W] and torch's weights; a transposed one has zeros between its inputs instead of a stride."""
+    padding = [(int(p), int(p)) for p in layer.padding]
+    if isinstance(layer, nn.Conv2d):
+        return jax.lax.conv_general_dilated(x, w, layer.stride, padding)
+    around = [(n - 1 - low, n - 1 - high) for n, (low, high) in zip(w.shape[2:], padding, strict=True)]
+    return jax.lax.conv_general_dilated(
+        x,
+        w[:, :, ::-1, ::-1],
+        (1, 1),
+        around,
+        lhs_dilation=layer.stride,
+        dimension_numbers=("NCHW", "IOHW", "NCHW"),
+    )
 
 
 def _build(problem: Problem, which: Pass, kind: str, unroll: int) -> Step:
@@ -110,13 +137,13 @@ def _build(problem: Problem, which: Pass, kind: str, unroll: int) -> Step:
     )
 
     def read(result: tuple[Network, Network]) -> Tensor:
-        """Turned to torch's layout: weights are [..., in, out] here."""
+        """Turned to torch's layout: weights of Linears are [..., in, out] here."""
         leading = (problem.case.tasks,) if which == "adapt" else ()
         parts = [
             np.asarray(part).reshape(*leading, -1)
             for player in result
             for w, b in player
-            for part in (np.asarray(w).swapaxes(-1, -2), b)
+            for part in (np.asarray(w).swapaxes(-1, -2) if w.ndim == len(leading) + 2 else w, b)
         ]
         return torch.from_numpy(np.concatenate(parts, axis=-1))
 

@@ -219,12 +219,14 @@ class Interpreter {
   }
 
   void window_outer(const Instr& i, const Tensor& w, const OuterProduct<T>& update) {
-    const Window& window = layout.windows[i.window].forward;
+    const Window &window = layout.windows[i.window].forward, &of_b = w.by_rows ? layout.windows[i.window].back : window;
+    const WindowShape of_b_shape = shape_of(of_b);
     const int64_t in_ld = layout.site_ld(window.in_sites, w.k), out_ld = layout.site_ld(window.out_sites, w.n);
     WindowOuter<T> p;
     p.window = shape_of(window);
     p.update = update;
     p.out_tap = w.by_rows ? w.k : int64_t{w.k} * kLanes;
+    if (narrow(update.rows) && of_b.uniform()) p.of_b = &of_b_shape;
     auto term = [&](const Ref& h, const Ref& delta, int samples) {
       WindowOuterTerm<T> t;
       if (!h) return t;
@@ -250,9 +252,15 @@ class Interpreter {
     if (sites == 1 || between % kLanes == 0)
       return kernels.column_sum(at(delta), i.rows0 * sites, sites == 1 ? ld(delta) : between, out, i.accumulate);
     T sums[kNarrow] = {};
-    for (int s = 0; s < i.rows0; ++s)
-      for (int site = 0; site < sites; ++site)
-        for (int n = 0; n < w.n; ++n) sums[n] += at(delta)[s * ld(delta) + site * between + n];
+    if (kLanes % between == 0) {  // lanes of whole vectors, whose padding is zero
+      alignas(64) T lanes[kLanes];
+      kernels.column_sum(at(delta), i.rows0 * ld(delta) / kLanes, kLanes, lanes, false);
+      for (int n = 0; n < kLanes; ++n) sums[n % between] += lanes[n];
+    } else {
+      for (int s = 0; s < i.rows0; ++s)
+        for (int site = 0; site < sites; ++site)
+          for (int n = 0; n < w.n; ++n) sums[n] += at(delta)[s * ld(delta) + site * between + n];
+    }
     for (int n = 0; n < kLanes; ++n) out[n] = (i.accumulate ? out[n] : T{0}) + (n < w.n ? sums[n] : T{0});
   }
 

@@ -163,6 +163,8 @@ struct WindowOuter {
   WindowOuterTerm<T> term0, term1;
   OuterProduct<T> update;
   int64_t out_tap = 0;
+  // With few rows, if not null: the window that b's sites have on a's, all of whose groups are uniform.
+  const WindowShape* of_b = nullptr;
 };
 
 // out = epilogue(scale[m] * src[m][n] * times[m][n] + plus[m][n]) over [M][ld]

@@ -17,7 +17,8 @@ struct Block {
   const T* scale;
   int64_t offset;
   int rows;
-  int64_t width;  // a multiple of kLanes
+  int64_t width;                     // a multiple of kLanes
+  const int64_t* offsets = nullptr;  // of every row, in place of `offset` and ld
 };
 
 template <class T>
@@ -30,7 +31,7 @@ void apply_block(const Epilogue<T>& epilogue, const Block<T>& whole) {
   const Vec<T> p0(e.attributes[0]), p1(e.attributes[1]);
   for (int m = 0; m < block.rows; ++m) {
     const T* src = block.src + m * block.src_row;
-    const int64_t row = block.offset + m * e.ld;
+    const int64_t row = block.offsets ? block.offsets[m] + block.offset : block.offset + m * e.ld;
     for (int64_t n = 0; n < block.width; n += Vec<T>::kWidth) {
       const int64_t at = row + n;
       Vec<T> acc = Vec<T>::load(src + n);
