@@ -23,6 +23,7 @@ from pymgan.contract import OPTIMISERS, Data, Engine, Rng, Schedule, State
 from pymgan.gan import GAN
 from pymgan.reference import MOMENTS, ReferenceEngine
 from tests.convolutions import GAMES
+from tests.penalties import games as penalised_games
 
 DRAWS = 32
 SPARE = 16  # draws beyond those, for the ones that are left out
@@ -285,6 +286,8 @@ def _chosen(seed: int) -> Iterator[Case]:
         )
     yield Case("zero-rate", plain, steps=3, zero_rate=True, scale=True, seed=seed)
     yield from _optimisers(seed)
+    for name, penalised, loop in penalised_games():
+        yield Case(f"penalty-{name}", penalised, seed=seed, **loop)
 
 
 def _optimisers(seed: int) -> Iterator[Case]:
@@ -507,10 +510,15 @@ def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
     nearest = torch.full((T,), math.inf, dtype=torch.float64)
     phi, state, split = x.phi, x.state, engine.generator_parameters
     calm = torch.ones(T, dtype=torch.bool)
+    penalty = case.gan.penalty
+    between = penalty is not None and penalty.between
 
-    def look(theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> list[Tensor]:
+    def look(theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, mix: Tensor) -> list[Tensor]:
         seen: list[Tensor] = []
         fake = _watch(case.gan.generator, theta_g, z, seen)
+        for u in mix:
+            share = u.view(-1, *[1] * (real.ndim - 1))
+            _watch(case.gan.discriminator, theta_d, share * real + (1 - share) * fake, seen)
         score = _watch(case.gan.discriminator, theta_d, torch.cat((fake, real)), seen).reshape(-1)
         if case.gan.loss == "hinge":
             seen += [score[: case.fakes] + 1, score[case.fakes :] - 1]
@@ -525,8 +533,12 @@ def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
         )
         after = engine.adapt(phi, one, steps_of(x.schedule, at), x.rng, state=state)
         real = one.real[:, 0] if one.indices is None else one.real[one.indices[:, 0].long()]
+        # where a penalty looks: in this step, and (step 0) when gradients alone are asked for
+        at_steps = (state.count.tolist(), [0] * T) if between else ()
+        mix = [engine._mix(x.rng, steps) for steps in at_steps]
+        u = torch.stack(mix, dim=1) if mix else phi.new_zeros(T, 0, case.reals)
         for d in (phi[:, split:], after.phi[:, split:]):
-            for a in vmap(look)(phi[:, :split], d, x.data.noise[:, k], real):
+            for a in vmap(look)(phi[:, :split], d, x.data.noise[:, k], real, u):
                 size = a.abs().where(a != 0, math.inf) / a.square().mean().sqrt().clamp(min=1e-30)
                 nearest = torch.minimum(nearest, size.min(dim=1).values)
         calm &= after.trace.valid & ((after.trace.norm_g < LARGEST) & (after.trace.norm_d < LARGEST))[:, 0]

@@ -41,8 +41,10 @@ def failures(engine: type[ReferenceEngine], case: Case) -> list[Row]:
 class DetachedFake(ReferenceEngine):
     """``G(z).detach()`` in L_D: the gradient is right, its derivative with respect to G is lost."""
 
-    def _loss_d(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> tuple[Tensor, _Scores]:
-        return super()._loss_d(theta_g.detach(), theta_d, z, real)
+    def _loss_d(
+        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, *penalised: Tensor
+    ) -> tuple[Tensor, _Scores]:
+        return super()._loss_d(theta_g.detach(), theta_d, z, real, *penalised)
 
 
 class WrongPoint(ReferenceEngine):
@@ -65,7 +67,9 @@ class FirstOrder(ReferenceEngine):
 class NoSmoothing(ReferenceEngine):
     """Label smoothing forgotten on the real samples."""
 
-    def _loss_d(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> tuple[Tensor, _Scores]:
+    def _loss_d(
+        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, *penalised: Tensor
+    ) -> tuple[Tensor, _Scores]:
         scores = self._scores(theta_g, theta_d, z, real)
         return discriminator_loss(self.gan.loss, 0.0, *scores), scores
 
@@ -73,8 +77,10 @@ class NoSmoothing(ReferenceEngine):
 class OneMean(ReferenceEngine):
     """One mean over fakes and reals together in L_D."""
 
-    def _loss_d(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> tuple[Tensor, _Scores]:
-        loss, scores = super()._loss_d(theta_g, theta_d, z, real)
+    def _loss_d(
+        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, *penalised: Tensor
+    ) -> tuple[Tensor, _Scores]:
+        loss, scores = super()._loss_d(theta_g, theta_d, z, real, *penalised)
         return loss * (2 * len(z) / (len(z) + len(real))), scores
 
 
