@@ -291,10 +291,10 @@ Activation activation_of(const std::string& name) {
 }
 
 Loss loss_of(const std::string& name) {
-  static const std::map<std::string, Loss> names{{"nonsaturating", Loss::nonsaturating},
-                                                 {"hinge", Loss::hinge},
-                                                 {"least_squares", Loss::least_squares},
-                                                 {"wasserstein", Loss::wasserstein}};
+  static const std::map<std::string, Loss> names{
+      {"nonsaturating", Loss::nonsaturating}, {"saturating", Loss::saturating},
+      {"relativistic", Loss::relativistic},   {"hinge", Loss::hinge},
+      {"least_squares", Loss::least_squares}, {"wasserstein", Loss::wasserstein}};
   if (auto at = names.find(name); at != names.end()) return at->second;
   std::string known;
   for (const auto& [key, value] : names) known += (known.empty() ? "" : ", ") + key;
@@ -329,6 +329,8 @@ void bind_plan(py::module_& m) {
       .value("sigmoid", Activation::sigmoid);
   py::enum_<Loss>(m, "Loss")
       .value("nonsaturating", Loss::nonsaturating)
+      .value("saturating", Loss::saturating)
+      .value("relativistic", Loss::relativistic)
       .value("hinge", Loss::hinge)
       .value("least_squares", Loss::least_squares)
       .value("wasserstein", Loss::wasserstein);
@@ -402,14 +404,23 @@ void bind_program(py::module_& m) {
       .def(py::init([](const std::string& loss, double smoothing, int fakes, int reals, bool alternating,
                        const std::vector<std::string>& optimisers, double momentum, std::array<double, 2> betas,
                        double eps, const std::string& penalty, double weight, int every, bool keep_all) {
-             Game game{loss_of(loss), smoothing, fakes, reals, alternating, keep_all, {}, momentum, betas, eps,
+             Game game{loss_of(loss),
+                       smoothing,
+                       fakes,
+                       reals,
+                       alternating,
+                       keep_all,
+                       {},
+                       momentum,
+                       betas,
+                       eps,
                        {penalty_of(penalty), weight, every}};
              for (const std::string& kind : optimisers) game.optimisers.push_back(optimiser_of(kind));
              return game;
            }),
            py::arg("loss"), py::arg("smoothing"), py::arg("fakes"), py::arg("reals"), py::arg("alternating"),
-           py::arg("optimisers"), py::arg("momentum"), py::arg("betas"), py::arg("eps"), py::arg("penalty") = "none", py::arg("penalty_weight") = 0.0, py::arg("penalty_every") = 1,
-           py::arg("keep_all") = false)
+           py::arg("optimisers"), py::arg("momentum"), py::arg("betas"), py::arg("eps"), py::arg("penalty") = "none",
+           py::arg("penalty_weight") = 0.0, py::arg("penalty_every") = 1, py::arg("keep_all") = false)
       .def_readonly("loss", &Game::loss)
       .def_readonly("smoothing", &Game::smoothing)
       .def_readonly("alternating", &Game::alternating)
@@ -581,12 +592,12 @@ PYBIND11_MODULE(_core, m) {
         return tuple_of(loss_expression(loss_of(loss), term, order));
       },
       py::arg("loss"), py::arg("term"), py::arg("order"),
-      "A loss's term 'g', 'd_fake' or 'd_real' of the score s, or a derivative; e is the smoothing.");
+      "A loss's term 'g', 'g_real', 'd_fake' or 'd_real' of the score s, or a derivative; e is the smoothing.");
   m.def(
-      "penalty_formula",
-      [](PenaltyKind kind, int order) { return tuple_of(penalty_expression(kind, order)); }, py::arg("kind"),
-      py::arg("order"), "A penalty in the squared norm n of a gradient, or a derivative by n.");
+      "penalty_formula", [](PenaltyKind kind, int order) { return tuple_of(penalty_expression(kind, order)); },
+      py::arg("kind"), py::arg("order"), "A penalty in the squared norm n of a gradient, or a derivative by n.");
   m.attr("PENALTY_EPSILON") = formulas::kPenaltyEpsilon;
+  m.def("relative", [](const Loss loss) { return relative(loss); }, py::arg("loss"));
   m.attr("MIX_STREAM") = kMixStream;
   m.def(
       "optimiser_formula",

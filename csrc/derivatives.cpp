@@ -46,8 +46,8 @@ Pass forward(Graph& g, Player player, const std::string& name, Ref parameters, N
     const bool last = i + 1 == static_cast<int>(stages.size()), active = s.activation != Activation::identity;
     NodeId x = pass.output;
     if (s.tensor >= 0)
-      x = record(g.affine(name + (active ? ".a" + std::to_string(i) : ".h" + std::to_string(i + 1)), parameters, s.tensor,
-                          x, false, true, g.node(x).rows, last && !active ? out : Ref{}));
+      x = record(g.affine(name + (active ? ".a" + std::to_string(i) : ".h" + std::to_string(i + 1)), parameters,
+                          s.tensor, x, false, true, g.node(x).rows, last && !active ? out : Ref{}));
     if (active)
       x = record(g.activate(name + ".h" + std::to_string(i + 1), x, s.activation, s.attributes, last ? out : Ref{}));
     pass.output = x;
@@ -68,8 +68,7 @@ Jets push_forward(Graph& g, const Tape& tape, Jets tangents, const Direction& di
         continue;
       case Node::Kind::affine: {
         if (direction.towards && n.parameters.value == direction.of.value) {
-          NodeId moved = record(
-              g.affine(name, direction.towards, n.tensor, n.x, n.adjoint, n.bias, n.rows));
+          NodeId moved = record(g.affine(name, direction.towards, n.tensor, n.x, n.adjoint, n.bias, n.rows));
           if (direction.slope) g.dot(at(*direction.cotangents, id), moved, direction.slope);
           tangent = record(g.scale(name, moved, direction.factor));
         }
@@ -95,8 +94,8 @@ Jets push_forward(Graph& g, const Tape& tape, Jets tangents, const Direction& di
   return tangents;
 }
 
-Jets pull_back(Graph& g, const Tape& tape, const Jets& results, const std::map<NodeId, int>& limits,
-               Ref parameters, const std::string& suffix, Tape* made) {
+Jets pull_back(Graph& g, const Tape& tape, const Jets& results, const std::map<NodeId, int>& limits, Ref parameters,
+               const std::string& suffix, Tape* made) {
   Tape own;
   Recorder record(g, made ? *made : own);
   Jets cotangents = results;

@@ -44,9 +44,10 @@ Jets push_forward(Graph& g, const Tape& tape, Jets leaves, const Direction& dire
                   Tape& made);
 
 // Cotangents of the tape's nodes and of what they read, from those of its results. limits: of how many samples a node's
-// cotangent is wanted; parameters: that the results are functions of, other ones are directions; `made` receives the nodes they consist of.
-Jets pull_back(Graph& g, const Tape& tape, const Jets& results, const std::map<NodeId, int>& limits,
-               Ref parameters, const std::string& suffix, Tape* made = nullptr);
+// cotangent is wanted; parameters: that the results are functions of, other ones are directions; `made` receives the
+// nodes they consist of.
+Jets pull_back(Graph& g, const Tape& tape, const Jets& results, const std::map<NodeId, int>& limits, Ref parameters,
+               const std::string& suffix, Tape* made = nullptr);
 
 // d result / d parameters, read off a pull_back: the tensors' outer products, added to `out` or written there.
 struct Contribution {

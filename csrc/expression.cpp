@@ -68,9 +68,10 @@ Expression loss_expression(Loss loss, const std::string& term, int order) {
       return order == 0 ? t.value : order == 1 ? t.first : t.second;
     };
     if (term == "g") return pick(l.g(s, e));
+    if (term == "g_real") return pick(l.g_real(s, e));
     if (term == "d_fake") return pick(l.d_fake(s, e));
     if (term == "d_real") return pick(l.d_real(s, e));
-    throw std::invalid_argument("loss: expected term 'g', 'd_fake' or 'd_real', got '" + term + "'");
+    throw std::invalid_argument("loss: expected term 'g', 'g_real', 'd_fake' or 'd_real', got '" + term + "'");
   });
 }
 

@@ -47,11 +47,12 @@ Expression sqrt(const Expression& a);
 Expression max(const Expression& a, const Expression& b);
 Expression where_positive(const Expression& c, const Expression& a, const Expression& b);
 
-// f (order 0, variable "x"), or its derivative of that order up to 3 (in "ref", see from_output); attributes are "p0" and "p1".
+// f (order 0, variable "x"), or its derivative of that order up to 3 (in "ref", see from_output); attributes are "p0"
+// and "p1".
 Expression activation_expression(Activation activation, int order);
 
-// A loss's term "g", "d_fake" or "d_real", or its first or second derivative by the score; variables "s" and "e"
-// (smoothing).
+// A loss's term "g", "g_real", "d_fake" or "d_real", or its first or second derivative by the score; variables "s" and
+// "e" (smoothing).
 Expression loss_expression(Loss loss, const std::string& term, int order);
 
 // A penalty in a gradient's squared norm, variables "n" and "eps", or its first or second derivative by n.

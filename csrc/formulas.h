@@ -53,7 +53,8 @@ Sigmoids<S> sigmoids(S x) {
   return {where_positive(x, high, low), where_positive(x, low, high)};
 }
 
-// Every activation: value(x, p0, p1), and derivatives(ref, p0, p1) of the first three orders, with ref as from_output says. Kinks follow torch.
+// Every activation: value(x, p0, p1), and derivatives(ref, p0, p1) of the first three orders, with ref as from_output
+// says. Kinks follow torch.
 
 struct Identity {
   template <class S>
@@ -178,15 +179,23 @@ auto visit(Activation activation, const Visitor& visitor) {
   return visitor(Identity{});
 }
 
-// Every loss has three terms in one sample's score s, with e the one-sided label smoothing (the real target is 1 - e):
-// g and d_fake on G's samples, d_real on real ones.
+// Every loss has four terms in one sample's score s, with e the one-sided label smoothing (the real target is 1 - e): g
+// and d_fake on G's samples, g_real and d_real on real ones. g_real is not zero where scores are relative to the mean
+// score of the other kind, see relative().
 template <class S>
 struct LossTerm {
   S value, first, second;
 };
 
+struct NoRealTerm {
+  template <class S>
+  static LossTerm<S> g_real(S, S) {
+    return {S(0.0), S(0.0), S(0.0)};
+  }
+};
+
 // -log D with D = sigmoid(s): softplus(-s), softplus(s), (1 - e) softplus(-s) + e softplus(s).
-struct Nonsaturating {
+struct Nonsaturating : NoRealTerm {
   template <class S>
   static LossTerm<S> g(S s, S) {
     const auto [of, of_minus] = sigmoids(s);
@@ -205,8 +214,25 @@ struct Nonsaturating {
   }
 };
 
+// log(1 - D), the minimax loss: -softplus(s); D's as before.
+struct Saturating : Nonsaturating {
+  template <class S>
+  static LossTerm<S> g(S s, S e) {
+    const LossTerm<S> t = Nonsaturating::d_fake(s, e);
+    return {-t.value, -t.first, -t.second};
+  }
+};
+
+// Of relative scores: G plays D's game with the roles exchanged.
+struct Relativistic : Nonsaturating {
+  template <class S>
+  static LossTerm<S> g_real(S s, S e) {
+    return Nonsaturating::d_fake(s, e);
+  }
+};
+
 // -s, relu(1 + s), relu(1 - s)
-struct Hinge {
+struct Hinge : NoRealTerm {
   template <class S>
   static LossTerm<S> g(S s, S) {
     return {-s, S(-1.0), S(0.0)};
@@ -224,7 +250,7 @@ struct Hinge {
 };
 
 // (s - 1)^2 / 2, s^2 / 2, (s - (1 - e))^2 / 2
-struct LeastSquares {
+struct LeastSquares : NoRealTerm {
   template <class S>
   static LossTerm<S> g(S s, S) {
     return half_square(s - S(1.0));
@@ -246,7 +272,7 @@ struct LeastSquares {
 };
 
 // -s, s, -s
-struct Wasserstein {
+struct Wasserstein : NoRealTerm {
   template <class S>
   static LossTerm<S> g(S s, S) {
     return {-s, S(-1.0), S(0.0)};
@@ -265,6 +291,10 @@ struct Wasserstein {
 template <class Visitor>
 auto visit(Loss loss, const Visitor& visitor) {
   switch (loss) {
+    case Loss::saturating:
+      return visitor(Saturating{});
+    case Loss::relativistic:
+      return visitor(Relativistic{});
     case Loss::hinge:
       return visitor(Hinge{});
     case Loss::least_squares:

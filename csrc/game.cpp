@@ -48,7 +48,7 @@ struct Scored {
   Pass d;
   int fakes = 0, reals = 0;
   Ref c_g, c_d, cc_g, cc_d;
-  NodeId one = kZero;                                 // the seed
+  NodeId one = kZero;                                     // the seed
   NodeId e() const { return at(d.cotangents, d.input); }  // ds/dx of the fakes
   int rows() const { return fakes + reals; }
 };
@@ -101,6 +101,7 @@ class GameLowering {
     if (reports & kDiscriminator) head.c_d = s.c_d = vec(".c_d"), head.cc_d = s.cc_d = vec(".cc_d");
     head.index = reports;
     if (traced) head.stats = graph.statistics(name + ".stats");
+    if (game.relative()) head.scratch = graph.scratch(name + ".relative", s.rows());
     graph.emit(head);
     s.one = spread(name + ".one", {}, s.rows());
     s.d.cotangents = pull_back(graph, s.d.tape, {{s.d.output, s.one}}, {{s.d.input, input_rows}}, parameters, "");
@@ -247,7 +248,8 @@ class GameLowering {
     if (players & kDiscriminator) {
       f.of_d = rate(D, s.c_d, s.rows(), s.d.name + ".rate_c_d");
       f.cc_d = rate(D, s.cc_d, s.rows(), s.d.name + ".rate_cc_d");
-      if (penalised) f.c = rate(D, p.c, graph.value(p.c).rows, "p.rate_c"), f.k = rate(D, p.k, graph.value(p.k).rows, "p.rate_k");
+      if (penalised)
+        f.c = rate(D, p.c, graph.value(p.c).rows, "p.rate_c"), f.k = rate(D, p.k, graph.value(p.k).rows, "p.rate_k");
     }
     return f;
   }
@@ -256,7 +258,7 @@ class GameLowering {
   // halves of v.
   void product(const Scored& s, const Factors& factors, int c, Ref w_g, Ref w_d, uint8_t keep,
                const std::string& suffix) {
-    const int fakes = game.fakes, rows = w_d ? s.rows() : fakes;
+    const int fakes = game.fakes, rows = w_d || game.relative() ? s.rows() : fakes;
     const Ref v = direction(c, suffix);
     // Direction A: through G to its samples.
     Tape g_made, d_made;
@@ -285,6 +287,10 @@ class GameLowering {
     dc.columns = 1;
     if (w_g) dc.rows0 = fakes, dc.a0 = s.cc_g, dc.b0 = ds_a;
     if (w_d) dc.a1 = factors.cc_d, dc.b1 = ds_b;
+    if (game.relative()) {
+      dc.fakes = s.fakes, dc.reals = s.reals;
+      dc.scratch = graph.scratch("ds_relative" + suffix, rows);
+    }
     dc.out = graph.vector("dc" + suffix, rows);
     graph.emit(dc);
     const Tape d_tape = joined(s.d.tape, d_made);
@@ -412,7 +418,7 @@ void lower_alternating_step(GameLowering& l, const Game& game) {
     l.descend(D, s, next);
   }
   Tag tag(graph, kGenerator);
-  Scored s = l.score("d'", next, 0, game.fakes, kGenerator);
+  Scored s = l.score("d'", next, game.relative() ? game.reals : 0, game.fakes, kGenerator);
   l.back_through_generator(s);
   l.descend(G, s, next);
 }
@@ -455,7 +461,7 @@ void lower_alternating_pull(GameLowering& l, const Game& game, const Pull& pull)
   }
   {
     Tag tag(graph, kGenerator);
-    second = l.score("d'", next, 0, game.fakes, kGenerator);
+    second = l.score("d'", next, game.relative() ? game.reals : 0, game.fakes, kGenerator);
     l.back_through_generator(second);
     if (pull.gradient) f[index(G)] = l.gradient(G, second);
   }
@@ -487,7 +493,7 @@ void lower_gradients_of(GameLowering& l, const Game& game, bool full) {
   write_gradient(graph, l.gradient_parts(G, s), out, false);
   if (!full) return write_gradient(graph, l.gradient_parts(D, s), out, false);
   const auto of_d = contributions(graph, s.d.tape, s.d.cotangents, l.phi);
-  write_gradient(graph, scaled(graph, of_d, s.c_g, game.fakes, ".c_g"), out, false);
+  write_gradient(graph, scaled(graph, of_d, s.c_g, game.relative() ? s.rows() : game.fakes, ".c_g"), out, false);
   const Ref other = graph.external(Slot::gradient, "gradient_D", 1);
   NodeId seed = graph.scale("g_of_d.seed", s.e(), s.c_d);
   if (l.penalised) seed = graph.add("g_of_d.seed", seed, l.penalty_by_fakes());

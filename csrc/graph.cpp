@@ -169,8 +169,8 @@ NodeId Graph::leaf(Ref value, int rows, int columns) {
   return record("", n);
 }
 
-NodeId Graph::affine(const std::string& name, Ref parameters, int tensor, NodeId x, bool adjoint, bool bias,
-                     int rows, Ref out) {
+NodeId Graph::affine(const std::string& name, Ref parameters, int tensor, NodeId x, bool adjoint, bool bias, int rows,
+                     Ref out) {
   if (x == kZero || rows == 0) return kZero;
   const Tensor& t = layout.tensors[tensor];
   Node n;

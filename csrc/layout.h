@@ -39,9 +39,9 @@ struct Tensor {
   Player player;
   int n = 0, k = 0, taps = 1;
   int in = 0, out = 0;  // elements of a sample as stored
-  int window = -1;     // index into Layout::windows; -1: a Linear between flat samples, one tap
-  int bias_sites = 1;  // the output's sites, where each has a bias of its own
-  int bias_ld = 0;     // packed: [bias_sites][bias_ld], then padding
+  int window = -1;      // index into Layout::windows; -1: a Linear between flat samples, one tap
+  int bias_sites = 1;   // the output's sites, where each has a bias of its own
+  int bias_ld = 0;      // packed: [bias_sites][bias_ld], then padding
   // In torch's flat phi: element (n, tap, k) at weight + n * weight_n + weight_tap[tap] + k * weight_k, bias (site, n)
   // at bias + n * bias_sites + site. bias -1: none.
   int64_t weight = -1, bias = -1;

@@ -15,7 +15,10 @@ enum class LayerKind : uint8_t { linear, convolution, activation, reshape };
 enum class Activation : uint8_t { identity, leaky_relu, relu, elu, silu, softplus, tanh, sigmoid };
 inline constexpr int kActivations = 8;
 
-enum class Loss : uint8_t { nonsaturating, hinge, least_squares, wasserstein };
+enum class Loss : uint8_t { nonsaturating, saturating, hinge, least_squares, wasserstein, relativistic };
+
+// Whether it is a function of scores less the mean score of the other kind.
+inline bool relative(Loss loss) { return loss == Loss::relativistic; }
 
 enum class PenaltyKind : uint8_t { none, r1, r2, wgan_gp, zero_centred };
 

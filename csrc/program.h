@@ -31,11 +31,12 @@ enum class Op : uint8_t {
                 // out (+)= F; with theta: out = theta - rate scale F, and F's squares go to the player's `check`
   elementwise,  // out = apply(scale * a0 b0 + a1), b0 absent: 1
   row_dot,      // out [rows] = sum over columns of a0 * b0
-  combine,      // out [rows] = a0 * b0 (rows0 of them) + a1 * rowsum(b1): d of c_G plus d of c_D
+  combine,      // out [rows] = a0 * b0 (rows0 of them) + a1 * rowsum(b1): d of c_G plus d of c_D; with fakes, of
+                // relative scores R s (score less the mean score of the other kind): R^T (a0 R b0 + a1 R rowsum(b1))
   mix,          // c_g [rows] = u, c_d [rows] = 1 - u: uniform numbers of the step, one a sample
-  penalty,      // squared norms a0 [rows] of ds/dx -> c_d = 2 p' and cc_d = 4 p'' of their penalty's mean; the loss of D
-  head,         // scores a0 -> c_g, c_d, their derivatives, losses and statistics
-  transpose,    // out = W^T of the weight a0, in the layout that products with W want
+  penalty,    // squared norms a0 [rows] of ds/dx -> c_d = 2 p' and cc_d = 4 p'' of their penalty's mean; the loss of D
+  head,       // scores a0 -> c_g, c_d, their derivatives, losses and statistics
+  transpose,  // out = W^T of the weight a0, in the layout that products with W want
   check,    // norm of a player's gradient a0 (absent: of its outer products with theta); a non-finite one ends the task
   update,   // out = theta - rate scale d of the step's optimiser (optimisers.h) at the gradient a0 and the moment, and
             // moment_next; a0 absent: only an inactive player's theta is carried over
@@ -102,8 +103,8 @@ struct Instr {
   Apply apply = Apply::store;
   Activation activation = Activation::identity;
   std::array<double, 2> attributes{};
-  int order = 0;  // elementwise with act: f^(order), of a0 as ref says
-  int fakes = 0, reals = 0;  // head
+  int order = 0;             // elementwise with act: f^(order), of a0 as ref says
+  int fakes = 0, reals = 0;  // head; combine of relative scores
 
   Ref a0, b0, a1, b1, bias, scale, dot, ref, q, g;
   Ref theta, moment, rate_scale;
@@ -154,6 +155,7 @@ struct Game {
   double smoothing = 0.0;
   int fakes = 1, reals = 1;
   bool alternating = false;
+  bool relative() const { return pymgan::relative(loss); }
   bool keep_all = false;  // storage mode "all": residuals of every step are kept
 
   std::vector<Optimiser> optimisers{Optimiser::sgd};  // those that a schedule may choose from

@@ -56,8 +56,8 @@ std::string formula(const Procedure& p, const Instr& i) {
         if (*r) s += (s.empty() || s.back() == ' ' ? "" : ", ") + t(*r);
   }
   if (i.apply != Apply::store) {
-    s = std::string(kApply[static_cast<int>(i.apply)]) + std::string(i.order, '\'') + "[" + kActivation[static_cast<int>(i.activation)] + "](" + s +
-        ")";
+    s = std::string(kApply[static_cast<int>(i.apply)]) + std::string(i.order, '\'') + "[" +
+        kActivation[static_cast<int>(i.activation)] + "](" + s + ")";
     if (i.ref && i.apply != Apply::act) s += " at " + t(i.ref);
   }
   return s;

@@ -117,6 +117,7 @@ _COUNTS = {
 
 
 def _add_train(commands: Any) -> None:
+    from .gan import LOSSES
     from .tasks import NAMES
     from .train import DEFAULTS
 
@@ -135,7 +136,7 @@ def _add_train(commands: Any) -> None:
     add(
         "--arch", default="mlp", help="networks: mlp, mlp:256,256 (hidden widths), dcgan, dcgan:32 (channels)"
     )
-    add("--loss", default="nonsaturating", help="nonsaturating, hinge, least_squares or wasserstein")
+    add("--loss", default="nonsaturating", help=", ".join(LOSSES))
     _add_method(parser)
     add("--rivals", default=",".join(DEFAULTS["rivals"]), help="methods to compare with, or none")
     for name, text in _COUNTS.items():

@@ -11,9 +11,9 @@ from torch.nn.utils import parameters_to_vector
 
 __all__ = ["GAN", "LOSSES", "PENALTIES", "Penalty"]
 
-LOSSES = ("nonsaturating", "hinge", "least_squares", "wasserstein")
+LOSSES = ("nonsaturating", "saturating", "hinge", "least_squares", "wasserstein", "relativistic")
 PENALTIES = ("r1", "r2", "wgan_gp", "zero_centred")
-SMOOTHED = ("nonsaturating", "least_squares")
+SMOOTHED = ("nonsaturating", "saturating", "least_squares", "relativistic")
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,10 @@ class GAN:
         generator: maps z [B, *latent] to samples [B, *sample].
         discriminator: maps samples [B, *sample] to one score each, [B] or [B, 1]; no sigmoid at the end.
         latent: shape of one z, such as (32,).
-        loss: "nonsaturating", "hinge", "least_squares" or "wasserstein".
-        label_smoothing: e in [0, 1): real samples have the target 1 - e. Nonsaturating and least squares only.
+        loss: "nonsaturating", "saturating" (the minimax game), "hinge", "least_squares", "wasserstein" or "relativistic"
+            (average; nonsaturating of each score less the mean score of the other kind, Jolicoeur-Martineau 2018, arXiv
+            1807.00734).
+        label_smoothing: e in [0, 1): real samples have the target 1 - e, in L_D. Not with hinge and wasserstein.
         penalty: a `Penalty` of the discriminator's gradient, or None.
 
     Raises:

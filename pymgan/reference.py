@@ -69,10 +69,14 @@ def softplus(x: Tensor) -> Tensor:
     return -F.logsigmoid(-x)
 
 
-def generator_loss(loss: str, fake: Tensor) -> Tensor:
-    """L_G of the scores [B] of generated samples."""
+def generator_loss(loss: str, fake: Tensor, real: Tensor) -> Tensor:
+    """L_G of the scores [B] of generated and of real samples."""
+    if loss == "relativistic":
+        return softplus(-(fake - real.mean())).mean() + softplus(real - fake.mean()).mean()
     if loss == "nonsaturating":
         return softplus(-fake).mean()
+    if loss == "saturating":
+        return -softplus(fake).mean()
     if loss in ("hinge", "wasserstein"):
         return -fake.mean()
     return 0.5 * (fake - 1).square().mean()
@@ -80,7 +84,9 @@ def generator_loss(loss: str, fake: Tensor) -> Tensor:
 
 def discriminator_loss(loss: str, smoothing: float, fake: Tensor, real: Tensor) -> Tensor:
     """L_D of the scores of generated and of real samples."""
-    if loss == "nonsaturating":
+    if loss == "relativistic":
+        fake, real = fake - real.mean(), real - fake.mean()
+    if loss in ("nonsaturating", "saturating", "relativistic"):
         return softplus(fake).mean() + ((1 - smoothing) * softplus(-real) + smoothing * softplus(real)).mean()
     if loss == "hinge":
         return F.relu(1 + fake).mean() + F.relu(1 - real).mean()
@@ -194,7 +200,7 @@ class ReferenceEngine:
         return _Scores(scores[: len(z)], scores[len(z) :])
 
     def _loss_g(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> Tensor:
-        return generator_loss(self.gan.loss, self._scores(theta_g, theta_d, z, real).fake)
+        return generator_loss(self.gan.loss, *self._scores(theta_g, theta_d, z, real))
 
     def _loss_d(
         self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, u: Tensor, strength: Tensor
@@ -215,9 +221,10 @@ class ReferenceEngine:
         named = self._named(self.gan.discriminator, theta_d)
 
         def score(x: Tensor) -> Tensor:
-            return functional_call(self.gan.discriminator, named, (x,)).sum()  # type: ignore[no-any-return]
+            total: Tensor = functional_call(self.gan.discriminator, named, (x,)).sum()
+            return total
 
-        squared = grad(score)(at).flatten(1).square().sum(1)
+        squared: Tensor = grad(score)(at).flatten(1).square().sum(1)
         if penalty.kind in ("r1", "r2"):
             return penalty.weight / 2 * squared.mean()
         if penalty.kind == "zero_centred":
@@ -491,7 +498,10 @@ class ReferenceEngine:
             return value_g, value_d, torch.cat((grad_g[:split], grad_d[split:]))
 
         loss_g, loss_d, gradient = vmap(one)(
-            phi.detach().expand(tasks, -1), noise, self._real(data, (slice(None),)), self._mix(rng, [0] * tasks)
+            phi.detach().expand(tasks, -1),
+            noise,
+            self._real(data, (slice(None),)),
+            self._mix(rng, [0] * tasks),
         )
         return Gradients(
             loss_g.detach(), loss_d.detach(), gradient.movedim(1, 0).detach() if full else gradient.detach()
@@ -552,8 +562,11 @@ class ReferenceEngine:
 
     def _mix(self, rng: Rng, steps: Sequence[int]) -> Tensor:
         """Uniform numbers [T, reals]: where normals lie in their distribution."""
-        z = [normals(rng.seed, int(t), n, 2**16 - 1, self.reals) for t, n in zip(rng.tasks, steps, strict=True)]
-        return torch.special.ndtr(torch.from_numpy(np.stack(z))).to(self.device, self.dtype)
+        z = [
+            normals(rng.seed, int(t), n, 2**16 - 1, self.reals) for t, n in zip(rng.tasks, steps, strict=True)
+        ]
+        u: Tensor = torch.special.ndtr(torch.from_numpy(np.stack(z)))
+        return u.to(self.device, self.dtype)
 
     def _normals(self, rng: Rng, steps: Sequence[int], n: int, stream: int) -> Tensor:
         size = n * math.prod(self.latent)

@@ -101,7 +101,8 @@ class _Batches:
 
         def draw(rows: int) -> Tensor:
             z = _normals(self.rng, (self.count + (k or 0)).tolist(), _core.MIX_STREAM, 1, rows)[:, 0]
-            return torch.special.ndtr(z).to(self.data.real)
+            u: Tensor = torch.special.ndtr(z)
+            return u.to(self.data.real)
 
         return draw
 

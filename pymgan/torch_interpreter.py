@@ -129,6 +129,19 @@ def _seen(samples: Tensor, window: Any) -> Tensor:
     return torch.cat((sites, outside), 2)[:, :, at % (window.in_sites + 1)]
 
 
+def _relative(scores: Tensor, fakes: int) -> Tensor:
+    """R s: scores [T, fakes + reals], each less the mean score of the other kind."""
+    fake, real = scores[:, :fakes], scores[:, fakes:]
+    return torch.cat((fake - real.mean(1, keepdim=True), real - fake.mean(1, keepdim=True)), 1)
+
+
+def _relative_adjoint(c: Tensor, fakes: int) -> Tensor:
+    """R^T c."""
+    fake, real = c[:, :fakes], c[:, fakes:]
+    of_fake, of_real = fake.sum(1, keepdim=True) / real.shape[1], real.sum(1, keepdim=True) / fake.shape[1]
+    return torch.cat((fake - of_real, real - of_fake), 1)
+
+
 class Interpreter:
     """One procedure on one frame.
 
@@ -313,12 +326,16 @@ class Interpreter:
 
     def _combine(self, i: Any) -> None:
         phi = self.frame.phi
-        result = phi.new_zeros(len(phi), i.rows)
+        result, relative = phi.new_zeros(len(phi), i.rows), i.fakes > 0
         if i.a0 is not None:
-            result[:, : i.rows0] += self._rows(i.a0, i.rows0) * self._rows(i.b0, i.rows0)
+            change = torch.cat((self._rows(i.b0, i.rows0), phi.new_zeros(len(phi), i.rows - i.rows0)), 1)
+            factor = self._rows(i.a0, i.rows if relative else i.rows0)
+            change = _relative(change, i.fakes) if relative else change
+            result[:, : factor.shape[1]] += factor * change[:, : factor.shape[1]]
         if i.a1 is not None:
-            result += self._rows(i.a1, i.rows) * self._rows(i.b1, i.rows).sum(-1)
-        self._write(i.out, result)
+            change = self._rows(i.b1, i.rows).sum(-1)
+            result += self._rows(i.a1, i.rows) * (_relative(change, i.fakes) if relative else change)
+        self._write(i.out, _relative_adjoint(result, i.fakes) if relative else result)
 
     def _rate(self, i: Any) -> None:
         f = self.frame
@@ -350,6 +367,10 @@ class Interpreter:
 
     def _head(self, i: Any) -> None:
         score = self._rows(i.a0, i.rows)[..., 0]
+        relative = _core.relative(self.game.loss)
+        scored = score[:, : i.fakes], score[:, i.fakes :]
+        if relative:
+            score = _relative(score, i.fakes)
         fake, real = score[:, : i.fakes], score[:, i.fakes :]
 
         def term(scores: Tensor, name: str, order: int) -> Tensor:
@@ -359,22 +380,20 @@ class Interpreter:
                 scores.shape[1], 1
             )
 
-        for order, of_g, of_d in ((1, i.c_g, i.c_d), (2, i.cc_g, i.cc_d)):
-            if of_g is not None:
-                self._write(of_g, torch.cat((term(fake, "g", order), torch.zeros_like(real)), 1))
-            if of_d is not None:
-                self._write(of_d, torch.cat((term(fake, "d_fake", order), term(real, "d_real", order)), 1))
+        for order, *outputs in ((1, i.c_g, i.c_d), (2, i.cc_g, i.cc_d)):
+            for out, of_fake, of_real in zip(outputs, ("g", "d_fake"), ("g_real", "d_real"), strict=True):
+                if out is not None:
+                    c = torch.cat((term(fake, of_fake, order), term(real, of_real, order)), 1)
+                    self._write(out, _relative_adjoint(c, i.fakes) if relative and order == 1 else c)
         if i.stats is None:
             return
         f = self.frame
         if i.index & 1:
-            f.trace[:, 0] = term(fake, "g", 0).sum(1)
+            f.trace[:, 0] = term(fake, "g", 0).sum(1) + term(real, "g_real", 0).sum(1)
             self._judge(0, f.trace[:, 0])
         if i.index & 2:
             f.trace[:, 1] = term(fake, "d_fake", 0).sum(1) + term(real, "d_real", 0).sum(1)
-            f.trace[:, 4:8] = torch.stack(
-                [s for x in (fake, real) for s in (x.mean(1), x.std(1, correction=0))], 1
-            )
+            f.trace[:, 4:8] = torch.stack([s for x in scored for s in (x.mean(1), x.std(1, correction=0))], 1)
             self._judge(1, f.trace[:, 1])
 
     def _mix(self, i: Any) -> None:

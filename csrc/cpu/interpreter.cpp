@@ -6,6 +6,7 @@
 
 #include "finite.h"
 #include "noise.h"
+#include "relative.h"
 
 namespace pymgan::cpu {
 namespace {
@@ -298,7 +299,24 @@ class Interpreter {
     h.cc_g = at(i.cc_g);
     h.cc_d = at(i.cc_d);
     h.stats = i.stats ? stats : nullptr;
-    kernels.head(h);
+    if (game.relative()) {
+      // The relative scores stand beside the scores, which the trace wants.
+      T* relative = at(i.scratch);
+      for (int r = 0; r < i.rows; ++r) relative[r] = h.score[r * h.score_ld];
+      to_relative(relative, i.fakes, i.reals);
+      T of_scores[6];
+      Head<T> plain = h;
+      plain.c_g = plain.c_d = plain.cc_g = plain.cc_d = nullptr;
+      plain.stats = of_scores;
+      kernels.head(plain);
+      h.score = relative, h.score_ld = 1;
+      kernels.head(h);
+      std::copy(of_scores + 2, of_scores + 6, stats + 2);
+      for (T* c : {h.c_g, h.c_d})
+        if (c) from_relative(c, i.fakes, i.reals);
+    } else {
+      kernels.head(h);
+    }
     if (!i.stats) return;
     bool finite = true;
     if (i.index & kGenerator) {
@@ -313,6 +331,27 @@ class Interpreter {
       }
     }
     frame.valid &= finite;
+  }
+
+  void combine(const Instr& i) {
+    T* out = at(i.out);
+    const T *a0 = at(i.a0), *b0 = at(i.b0), *a1 = at(i.a1);
+    if (a1)
+      kernels.row_dot(at(i.b1), nullptr, i.rows, ld(i.b1), out, false);
+    else
+      std::fill_n(out, i.rows, T{0});
+    const bool relative = i.fakes > 0;
+    if (a1 && relative) to_relative(out, i.fakes, i.reals);
+    for (int r = 0; a1 && r < i.rows; ++r) out[r] *= a1[r];
+    if (a0 && relative) {
+      T* change = at(i.scratch);
+      std::fill(std::copy_n(b0, i.rows0, change), change + i.rows, T{0});
+      to_relative(change, i.fakes, i.reals);
+      for (int r = 0; r < i.rows; ++r) out[r] += a0[r] * change[r];
+    } else {
+      for (int r = 0; a0 && r < i.rows0; ++r) out[r] += a0[r] * b0[r];
+    }
+    if (relative) from_relative(out, i.fakes, i.reals);
   }
 
   void penalty(const Instr& i) {
@@ -526,17 +565,9 @@ class Interpreter {
       case Op::row_dot:
         kernels.row_dot(at(i.a0), at(i.b0), i.rows, ld(i.a0), at(i.out), false);
         break;
-      case Op::combine: {
-        T* out = at(i.out);
-        const T *a0 = at(i.a0), *b0 = at(i.b0), *a1 = at(i.a1);
-        if (a1)
-          kernels.row_dot(at(i.b1), nullptr, i.rows, ld(i.b1), out, false);
-        else
-          std::fill_n(out, i.rows, T{0});
-        for (int r = 0; a1 && r < i.rows; ++r) out[r] *= a1[r];
-        for (int r = 0; a0 && r < i.rows0; ++r) out[r] += a0[r] * b0[r];
+      case Op::combine:
+        combine(i);
         break;
-      }
       case Op::mix:
         mix(i);
         break;

@@ -180,7 +180,8 @@ struct Elementwise {
 };
 
 // Losses and their derivatives with respect to the scores, means over the batch included (1/B).
-//   L_G = mean_f l_G(s);  L_D = mean_f l_Df(s) + mean_r l_Dr(s);   c = dL/ds, cc = d2L/ds2
+//   L_G = mean_f l_G(s) + mean_r l_Gr(s);  L_D = mean_f l_Df(s) + mean_r l_Dr(s);   c = dL/ds, cc = d2L/ds2
+// Of a relative loss s is R s here, c = R^T dL/d(R s), and cc is d2L/d(R s)2 (relative.h).
 template <class T>
 struct Head {
   Loss loss = Loss::nonsaturating;
@@ -188,7 +189,7 @@ struct Head {
   int fakes = 0, reals = 0;  // the first `fakes` rows are G's samples
   const T* score = nullptr;  // [fakes+reals][16], column 0
   int64_t score_ld = kLanes;
-  // outputs, each [fakes+reals] (c_g is zero on real rows) or null
+  // outputs, each [fakes+reals] or null
   T* c_g = nullptr;
   T* c_d = nullptr;
   T* cc_g = nullptr;

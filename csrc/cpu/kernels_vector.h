@@ -73,11 +73,10 @@ void head(const Head<T>& h) {
     auto g = [](Vec<T> s, Vec<T> e) { return L::g(s, e); };
     auto d_fake = [](Vec<T> s, Vec<T> e) { return L::d_fake(s, e); };
     auto d_real = [](Vec<T> s, Vec<T> e) { return L::d_real(s, e); };
-    const double loss_g = head_term(h, 0, fakes, g, h.c_g, h.cc_g);
+    auto g_real = [](Vec<T> s, Vec<T> e) { return L::g_real(s, e); };
+    const double loss_g = head_term(h, 0, fakes, g, h.c_g, h.cc_g) + head_term(h, fakes, reals, g_real, h.c_g, h.cc_g);
     const double loss_fake = head_term(h, 0, fakes, d_fake, h.c_d, h.cc_d);
     const double loss_real = head_term(h, fakes, reals, d_real, h.c_d, h.cc_d);
-    for (T* out : {h.c_g, h.cc_g})
-      for (int i = 0; out && i < reals; ++i) out[fakes + i] = 0;
     if (!h.stats) return;
     h.stats[0] = static_cast<T>(loss_g);
     h.stats[1] = static_cast<T>(loss_fake + loss_real);
