@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
-from .gan import GAN
+from .gan import GAN, Penalty
 
 __all__ = ["build", "dcgan", "describe", "gan_from_config", "gan_to_config", "make", "mlp"]
 
@@ -84,13 +85,16 @@ def build(rows: Iterable[Sequence[Any]]) -> nn.Sequential:
 
 def gan_to_config(gan: GAN) -> dict[str, Any]:
     """Everything of a GAN except its weights, as plain JSON values."""
-    return {
+    config: dict[str, Any] = {
         "generator": describe(gan.generator),
         "discriminator": describe(gan.discriminator),
         "latent": list(gan.latent),
         "loss": gan.loss,
         "label_smoothing": gan.label_smoothing,
     }
+    if gan.penalty is not None:  # without one as it was before there were any: old runs can be resumed
+        config["penalty"] = asdict(gan.penalty)
+    return config
 
 
 def gan_from_config(config: dict[str, Any]) -> GAN:
@@ -102,6 +106,7 @@ def gan_from_config(config: dict[str, Any]) -> GAN:
             latent=tuple(config["latent"]),
             loss=config["loss"],
             label_smoothing=config["label_smoothing"],
+            penalty=Penalty(**config["penalty"]) if "penalty" in config else None,
         )
 
 

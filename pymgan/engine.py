@@ -114,6 +114,10 @@ def compile(
             raise ValueError(f"[compile] {name}: expected a whole number from 1, got {value!r}")
     if play not in PLAY:
         raise ValueError(f"[compile] play: expected one of {', '.join(PLAY)}, got {play!r}")
+    if gan.penalty is not None and gan.penalty.between and fakes != reals:
+        raise ValueError(
+            f"[compile] reals: expected as many as fakes with penalty {gan.penalty.kind!r}, got {reals} and {fakes}"
+        )
     _check_optimisers(optimisers, momentum, betas, eps)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"[compile] dtype: expected torch.float32 or torch.float64, got {dtype}")

@@ -203,9 +203,10 @@ class Run:
         if reals not in self._engines:
             from .engine import compile as compile_engine
 
+            penalty = self._gan.penalty  # one that looks between samples needs as many of both
             self._engines[reals] = compile_engine(
                 self._gan,
-                fakes=self.settings.shots,
+                fakes=reals if penalty is not None and penalty.between else self.settings.shots,
                 reals=reals,
                 **self.meta.inner_loop(),
                 engine=self.settings.engine,

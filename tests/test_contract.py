@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pymgan.contract import Data, Engine, Objective, Rng, Schedule, State
-from pymgan.gan import GAN
+from pymgan.gan import GAN, Penalty
 from pymgan.reference import ReferenceEngine
 from tests.engines import make
 from tests.oracle_cases import Case
@@ -420,7 +420,7 @@ NETWORK = nn.Sequential(nn.Linear(3, 3))
         (
             {"loss": "bce"},
             ValueError,
-            r"loss: expected one of nonsaturating, hinge, least_squares, wasserstein, got 'bce'",
+            r"loss: expected one of nonsaturating, saturating, hinge, least_squares, wasserstein, relativistic, got 'bce'",
         ),
         ({"label_smoothing": 1.0}, ValueError, r"label_smoothing: expected a number in \[0, 1\), got 1.0"),
         ({"label_smoothing": float("nan")}, ValueError, r"label_smoothing"),
@@ -429,13 +429,34 @@ NETWORK = nn.Sequential(nn.Linear(3, 3))
             ValueError,
             r"label_smoothing: expected 0 with loss 'hinge'",
         ),
-        ({"penalty": "r1"}, ValueError, r"penalty: expected None"),
+        ({"penalty": "r1"}, TypeError, r"\[GAN\] penalty: expected a pymgan.Penalty or None, got 'r1'"),
     ],
 )
 def test_gan(changes: dict[str, Any], error: type[Exception], message: str) -> None:
     arguments: dict[str, Any] = {"generator": NETWORK, "discriminator": NETWORK, "latent": (3,)}
     with pytest.raises(error, match=message):
         GAN(**{**arguments, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "gp"}, r"kind: expected one of r1, r2, wgan_gp, zero_centred, got 'gp'"),
+        ({"kind": None}, r"kind: expected one of"),
+        ({"weight": -1.0}, r"weight: expected a finite number from 0, got -1.0"),
+        ({"weight": float("inf")}, r"weight: expected a finite number from 0, got inf"),
+        ({"weight": float("nan")}, r"weight"),
+        ({"weight": True}, r"weight"),
+        ({"weight": "1"}, r"weight"),
+        ({"every": 0}, r"every: expected a whole number of steps from 1, got 0"),
+        ({"every": 2.0}, r"every"),
+        ({"every": True}, r"every"),
+        ({"every": 2**31}, r"every"),
+    ],
+)
+def test_penalty(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"\[Penalty\] {message}"):
+        Penalty(**{"kind": "r1", **changes})
 
 
 def test_parameters_as_a_vector() -> None:
