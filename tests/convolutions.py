@@ -16,7 +16,7 @@ def _dcgan() -> GAN:
     """A latent image of one site up to one channel; the score is an image of one site."""
     return GAN(
         nn.Sequential(
-            nn.ConvTranspose2d(6, 17, 2), nn.LeakyReLU(0.2), nn.ConvTranspose2d(17, 1, 4, 2, 1), nn.Tanh()
+            nn.ConvTranspose2d(6, 5, 2), nn.LeakyReLU(0.2), nn.ConvTranspose2d(5, 1, 4, 2, 1), nn.Tanh()
         ),
         nn.Sequential(nn.Conv2d(1, 17, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(17, 1, 2)),
         (6, 1, 1),
@@ -50,19 +50,19 @@ def _sound() -> GAN:
     """One dimension, a latent of several sites and channels, dilation."""
     return GAN(
         nn.Sequential(
-            nn.Conv1d(2, 20, 3, padding=1),
+            nn.Conv1d(2, 5, 3, padding=1),
             nn.Softplus(),
-            nn.ConvTranspose1d(20, 3, 4, stride=2, dilation=2),
+            nn.ConvTranspose1d(5, 3, 4, stride=2, dilation=2),
             nn.Tanh(),
         ),
         nn.Sequential(
             nn.Conv1d(3, 17, 3, dilation=2),
             nn.Tanh(),
-            nn.Conv1d(17, 2, 5, stride=3),
+            nn.Conv1d(17, 2, 3, stride=3),
             nn.Flatten(),
-            nn.Linear(6, 1),
+            nn.Linear(4, 1),
         ),
-        (2, 5),
+        (2, 3),
     )
 
 
@@ -94,14 +94,14 @@ def _wide() -> GAN:
             nn.Linear(5, 32 * 2),
             nn.LeakyReLU(0.2),
             nn.Unflatten(1, (32, 1, 2)),
-            nn.ConvTranspose2d(32, 16, 4, 2, 1),
+            nn.ConvTranspose2d(32, 16, (2, 3), 2, (0, 1)),
             nn.Tanh(),
         ),
         nn.Sequential(
-            nn.Conv2d(16, 32, 4, 2, 1),
+            nn.Conv2d(16, 16, (2, 3), 2, (0, 1)),
             nn.LeakyReLU(0.2),
             nn.Flatten(),
-            nn.Linear(64, 1),
+            nn.Linear(32, 1),
         ),
         (5,),
     )
