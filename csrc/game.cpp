@@ -78,7 +78,8 @@ class GameLowering {
     emit_rows(Op::noise, z, game.fakes, z_columns);
     x = graph.kept(graph.rows("x", game.fakes + game.reals, x_columns));
     g = forward(graph, G, "g", phi, graph.leaf(z, game.fakes, z_columns), x);
-    Tag tag(graph, game.alternating ? kDiscriminator : kBoth);
+    const bool for_g = !game.alternating || game.relative();
+    Tag tag(graph, for_g ? kBoth : kDiscriminator);
     emit_rows(Op::load, from_row(x, game.fakes, graph.layout, x_columns), game.reals, x_columns);
   }
 

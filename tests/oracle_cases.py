@@ -245,6 +245,10 @@ def _chosen(seed: int) -> Iterator[Case]:
         for head in ("D", "GD"):
             play = "alternating" if head == "GD" else "simultaneous"
             yield Case(f"zero-head-{head}-{loss}", game, play=play, zero_head=head, seed=seed)
+    for loss in ("saturating", "relativistic"):
+        game = GAN(_mlp(3, 17, 4, last=nn.Tanh(), **smooth), _mlp(4, 17, 1, **smooth), (3,), loss, 0.1)
+        for play in ("simultaneous", "alternating"):
+            yield Case(f"{loss}-{play}", game, reals=7, play=play, masks="random", seed=seed)
     for name in ACTIVATIONS:
         rng = np.random.default_rng([seed, 77])
 

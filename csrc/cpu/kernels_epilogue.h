@@ -41,7 +41,8 @@ void apply_block(const Epilogue<T>& epilogue, const Block<T>& whole) {
       if constexpr (kApply == Apply::chain || kApply == Apply::chain2) {
         const auto d = F::derivatives(Vec<T>::load(e.ref + at), p0, p1);
         out = d.first * acc;
-        if constexpr (kSecond) out = fma(d.second * Vec<T>::load(e.q + at), Vec<T>::load(e.g + at), out);
+        // Rounded like the single operations, which it takes where a part of it is wanted elsewhere too.
+        if constexpr (kSecond) out = out + d.second * (Vec<T>::load(e.q + at) * Vec<T>::load(e.g + at));
       }
       if (e.pre) acc.store(e.pre + at);
       if (e.out) out.store(e.out + at);
