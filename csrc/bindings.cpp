@@ -15,6 +15,7 @@
 #include "cpu/noise.h"
 #include "expression.h"
 #include "formulas.h"
+#include "names.h"
 #include "program.h"
 #include "schedule.h"
 
@@ -278,37 +279,6 @@ void bind_cpu_engine(py::module_& m, const char* name) {
       .def("gradients", &E::gradients)
       .def("generate", &E::generate)
       .def("noise", &E::noise);
-}
-
-Activation activation_of(const std::string& name) {
-  static const std::map<std::string, Activation> names{
-      {"identity", Activation::identity}, {"leaky_relu", Activation::leaky_relu},
-      {"relu", Activation::relu},         {"elu", Activation::elu},
-      {"silu", Activation::silu},         {"softplus", Activation::softplus},
-      {"tanh", Activation::tanh},         {"sigmoid", Activation::sigmoid}};
-  if (auto at = names.find(name); at != names.end()) return at->second;
-  throw std::invalid_argument("plan: unknown activation '" + name + "'");
-}
-
-Loss loss_of(const std::string& name) {
-  static const std::map<std::string, Loss> names{
-      {"nonsaturating", Loss::nonsaturating}, {"saturating", Loss::saturating},
-      {"relativistic", Loss::relativistic},   {"hinge", Loss::hinge},
-      {"least_squares", Loss::least_squares}, {"wasserstein", Loss::wasserstein}};
-  if (auto at = names.find(name); at != names.end()) return at->second;
-  std::string known;
-  for (const auto& [key, value] : names) known += (known.empty() ? "" : ", ") + key;
-  throw std::invalid_argument("loss: expected one of " + known + ", got '" + name + "'");
-}
-
-PenaltyKind penalty_of(const std::string& name) {
-  static const std::map<std::string, PenaltyKind> names{{"none", PenaltyKind::none},
-                                                        {"r1", PenaltyKind::r1},
-                                                        {"r2", PenaltyKind::r2},
-                                                        {"wgan_gp", PenaltyKind::wgan_gp},
-                                                        {"zero_centred", PenaltyKind::zero_centred}};
-  if (auto at = names.find(name); at != names.end()) return at->second;
-  throw std::invalid_argument("penalty: unknown kind '" + name + "'");
 }
 
 void bind_plan(py::module_& m) {

@@ -41,7 +41,7 @@ from pymgan.contract import (
     State,
     Trace,
 )
-from pymgan.gan import GAN
+from pymgan.gan import GAN, Penalty
 from pymgan.meta_gradient import compose
 from pymgan.noise import normals
 from pymgan.task_sum import reduce_tasks
@@ -208,13 +208,12 @@ class ReferenceEngine:
         scores = self._scores(theta_g, theta_d, z, real)
         loss = discriminator_loss(self.gan.loss, self.gan.label_smoothing, *scores)
         if self.gan.penalty is not None:
-            loss = loss + strength * self._penalty(theta_d, self._generate(theta_g, z), real, u)
+            points = self._generate(theta_g, z), real, u
+            loss = loss + strength * self._penalty(self.gan.penalty, theta_d, *points)
         return loss, scores
 
-    def _penalty(self, theta_d: Tensor, fake: Tensor, real: Tensor, u: Tensor) -> Tensor:
+    def _penalty(self, penalty: Penalty, theta_d: Tensor, fake: Tensor, real: Tensor, u: Tensor) -> Tensor:
         """D's gradient penalty, as if it counted in every step; u [B] mixes real and fake."""
-        penalty = self.gan.penalty
-        assert penalty is not None
         share = u.view(-1, *[1] * (real.ndim - 1))
         at = {"r1": real, "r2": fake}.get(penalty.kind)
         at = share * real + (1 - share) * fake if at is None else at

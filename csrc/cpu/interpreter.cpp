@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "finite.h"
+#include "form_rows.h"
 #include "noise.h"
 #include "relative.h"
 
@@ -258,9 +259,7 @@ class Interpreter {
       kernels.column_sum(at(delta), i.rows0 * ld(delta) / kLanes, kLanes, lanes, false);
       for (int n = 0; n < kLanes; ++n) sums[n % between] += lanes[n];
     } else {
-      for (int s = 0; s < i.rows0; ++s)
-        for (int site = 0; site < sites; ++site)
-          for (int n = 0; n < w.n; ++n) sums[n] += at(delta)[s * ld(delta) + site * between + n];
+      sum_sites(at(delta), {w.n, sites, static_cast<int>(between)}, i.rows0, ld(delta), sums);
     }
     for (int n = 0; n < kLanes; ++n) out[n] = (i.accumulate ? out[n] : T{0}) + (n < w.n ? sums[n] : T{0});
   }
@@ -479,26 +478,8 @@ class Interpreter {
     kernels.update_adjoint(u);
   }
 
-  // The caller's rows, in torch's order, into ours.
   void copy_in(const Instr& i, const Form& form, const T* source, const int32_t* picked) const {
-    T* out = at(i.out);
-    const int64_t stride = ld(i.out), features = form.features();
-    for (int r = 0; r < i.rows; ++r, out += stride) {
-      const T* row = source + (picked ? picked[r] : r) * features;
-      if (form.flat()) {
-        std::fill(std::copy_n(row, features, out), out + stride, T{0});
-        continue;
-      }
-      std::fill_n(out, stride, T{0});
-      for (int s = 0; s < form.sites; ++s)
-        for (int c = 0; c < form.channels; ++c) out[s * form.ld + c] = row[c * form.sites + s];
-    }
-  }
-  void copy_out(const Instr& i, const Form& form, T* target) const {
-    const T* source = at(i.a0);
-    for (int r = 0; r < i.rows; ++r, source += ld(i.a0), target += form.features())
-      for (int s = 0; s < form.sites; ++s)
-        for (int c = 0; c < form.channels; ++c) target[c * form.sites + s] = source[s * form.ld + c];
+    rows_in(form, source, picked, i.rows, ld(i.out), at(i.out));
   }
 
   void noise(const Instr& i) const {
@@ -522,21 +503,16 @@ class Interpreter {
         copy_in(i, i.index == 0 ? layout.z : layout.x, frame.input[i.index], nullptr);
         break;
       case Op::output:
-        copy_out(i, layout.x, frame.output);
+        rows_out(layout.x, at(i.a0), i.rows, ld(i.a0), frame.output);
         break;
       case Op::fill: {
         const bool vector = value(i.out).shape == Shape::vector;
         std::fill_n(at(i.out), vector ? i.rows : i.rows * ld(i.out), T{0});
         break;
       }
-      case Op::spread: {
-        T* out = at(i.out);
-        const T* source = at(i.a0);
-        const int64_t stride = ld(i.out);
-        std::fill_n(out, i.rows * stride, T{0});
-        for (int r = 0; r < i.rows; ++r) out[r * stride] = source ? source[r] : T{1};
+      case Op::spread:
+        spread(at(i.a0), i.rows, ld(i.out), at(i.out));
         break;
-      }
       case Op::rate: {
         T* out = at(i.out);
         const T* source = at(i.a0);

@@ -1,0 +1,14 @@
+// What Python calls things; an unknown name throws std::invalid_argument.
+#pragma once
+
+#include <string>
+
+#include "plan.h"
+
+namespace pymgan {
+
+Activation activation_of(const std::string& name);
+Loss loss_of(const std::string& name);
+PenaltyKind penalty_of(const std::string& name);
+
+}  // namespace pymgan
