@@ -69,10 +69,9 @@ class Fusion {
     for (auto item = g.items_.rbegin(); item != g.items_.rend(); ++item) {
       if (const NodeId* id = std::get_if<NodeId>(&*item)) {
         const Node& n = g.node(*id);
-        const auto dot = g.dots_.find(*id);
-        const bool slopes = dot != g.dots_.end() && needed[dot->second.out.value];
-        if ((!needed[n.value.value] && !slopes) || read_back(*id) || behind(*id) != *id) continue;
-        if (slopes) use(dot->second.x);
+        const Graph::Dot* dot = dot_of(*id);
+        if ((!needed[n.value.value] && !dot) || read_back(*id) || behind(*id) != *id) continue;
+        if (dot) use(dot->x);
         if (n.x != kZero) use(n.x);
         if (n.y != kZero) use(n.y);
         for (const Ref& r : {n.parameters, n.by})

@@ -57,7 +57,7 @@ struct Scored {
 // the forward and the backward pass that made e.
 struct Penalised {
   NodeId reals = kZero, fakes = kZero;  // the batches, where it looks at them
-  NodeId input = kZero, e = kZero;
+  NodeId e = kZero;
   Tape tape;
   Ref c, k;  // 2 p'(n) and 4 p''(n), of the mean
 };
@@ -116,7 +116,7 @@ class GameLowering {
     if (game.penalty.kind != PenaltyKind::r2)
       p.reals = graph.leaf(from_row(x, game.fakes, graph.layout, x_columns), rows, x_columns);
     if (game.penalty.kind != PenaltyKind::r1) p.fakes = graph.leaf(x, rows, x_columns);
-    p.input = p.reals != kZero ? p.reals : p.fakes;
+    NodeId points = p.reals != kZero ? p.reals : p.fakes;
     if (game.penalty.between()) {
       Instr mix;
       mix.op = Op::mix;
@@ -126,12 +126,12 @@ class GameLowering {
       mix.c_d = graph.kept(graph.vector("p.1-u", rows));
       graph.emit(mix);
       const NodeId of_real = graph.scale("p.real", p.reals, mix.c_g), of_fake = graph.scale("p.fake", p.fakes, mix.c_d);
-      p.input = graph.add("p.x", of_real, of_fake);
-      p.tape = {of_real, of_fake, p.input};
+      points = graph.add("p.x", of_real, of_fake);
+      p.tape = {of_real, of_fake, points};
     }
-    const Pass d = forward(graph, D, "p", phi, p.input);
+    const Pass d = forward(graph, D, "p", phi, points);
     Tape made;
-    p.e = at(pull_back(graph, d.tape, {{d.output, spread("p.one", {}, rows)}}, {}, phi, "", &made), p.input);
+    p.e = at(pull_back(graph, d.tape, {{d.output, spread("p.one", {}, rows)}}, {}, phi, "", &made), points);
     p.tape = joined(joined(p.tape, d.tape), made);
     Instr head;
     head.op = Op::penalty;

@@ -54,6 +54,7 @@ Program::Program(const Plan& plan, const Game& game, const Target& target)
       }
   }
   for (bool penalised : {false, true}) {
+    if (penalised && !has_penalty()) continue;
     Graph graph("step", layout_, moments());
     graph.residuals = &residuals_;
     graph.keep = game_.keep_all ? Graph::Keep::write : Graph::Keep::none;
@@ -74,6 +75,7 @@ bool Program::reads_gradient() const {
 
 const Procedure& Program::pull(const std::vector<Halves>& cotangents, bool rates, bool scaled, bool penalised) {
   std::lock_guard lock(mutex_);
+  penalised = penalised && has_penalty();
   const bool direct = !rates && !scaled && plain(), gradient = rates || reads_gradient();
   auto& made = pulls_[{cotangents, rates, direct, penalised}];
   if (!made) {

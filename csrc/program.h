@@ -182,13 +182,14 @@ class Program {
   const Layout& layout() const { return layout_; }
   // Nothing but SGD: v itself is the direction of a pull-back, and without a penalty updates are fused into `outer`.
   bool plain() const { return game_.optimisers.size() == 1 && game_.optimisers[0] == Optimiser::sgd; }
-  bool fused() const { return plain() && game_.penalty.kind == PenaltyKind::none; }
+  bool has_penalty() const { return game_.penalty.kind != PenaltyKind::none; }
+  bool fused() const { return plain() && !has_penalty(); }
   int moments() const;          // parameter-shaped vectors of the optimisers' state, as many as the largest needs
   bool reads_gradient() const;  // some adjoint does
   int64_t residual_elements() const { return residual_elements_; }
 
   // penalised: with D's penalty, if the game has one
-  const Procedure& step(bool penalised = true) const { return *steps_[penalised]; }
+  const Procedure& step(bool penalised = true) const { return *steps_[penalised && has_penalty()]; }
   // One step's pull-back for all cotangents. rates: d/d rate and d/d rate_scale too; scaled: there is a rate_scale.
   const Procedure& pull(const std::vector<Halves>& cotangents, bool rates, bool scaled, bool penalised = true);
   const Procedure& gradients(bool full);

@@ -74,6 +74,18 @@ void gather_weight(const WindowShape& w, const WindowGroup& group, const T* weig
 // Contractions are summed in parts of about this depth: a chain of a thousand additions would lose a digit.
 inline constexpr int kPartDepth = 64;
 
+// tile [kRows][kLanes] in memory += acc
+template <class T, int kRows>
+PYMGAN_INLINE void add_tile(const Accumulators<T, kRows>& acc, T* tile) {
+  unroll<kRows>([&](auto m) __attribute__((always_inline)) {
+    unroll<kVectors<T>>([&](auto v) __attribute__((always_inline)) {
+      constexpr int r = decltype(m)::value, c = decltype(v)::value;
+      T* at = tile + r * kLanes + c * Vec<T>::kWidth;
+      (Vec<T>::load(at) + acc[r][c]).store(at);
+    });
+  });
+}
+
 // A tile [kRows][kLanes] in memory += the gathered rows times one panel of the weight. Taps that follow each other are
 // one contraction.
 template <class T, int kRows>
@@ -91,13 +103,7 @@ void window_tile(const WindowShape& w, const WindowGroup& group, const T* rows, 
       j += run;
       depth += run * channels;
     }
-    unroll<kRows>([&](auto m) __attribute__((always_inline)) {
-      unroll<kVectors<T>>([&](auto v) __attribute__((always_inline)) {
-        constexpr int r = decltype(m)::value, c = decltype(v)::value;
-        T* at = tile + r * kLanes + c * Vec<T>::kWidth;
-        (Vec<T>::load(at) + acc[r][c]).store(at);
-      });
-    });
+    add_tile<T, kRows>(acc, tile);
   }
 }
 
@@ -127,13 +133,7 @@ void direct_tile(const WindowShape& w, const WindowGroup& group, const T* const*
         });
       }
     }
-    unroll<kRows>([&](auto m) __attribute__((always_inline)) {
-      unroll<kVectors<T>>([&](auto v) __attribute__((always_inline)) {
-        constexpr int r = decltype(m)::value, c = decltype(v)::value;
-        T* to = tile + r * kLanes + c * Vec<T>::kWidth;
-        (Vec<T>::load(to) + acc[r][c]).store(to);
-      });
-    });
+    add_tile<T, kRows>(acc, tile);
   }
 }
 
