@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, grad_and_value, vjp, vmap
+from torch.func import functional_call, grad_and_value, vjp, vmap
 
 from pymgan.checks import (
     check_adapt,
@@ -44,6 +43,14 @@ from pymgan.contract import (
 from pymgan.gan import GAN, Penalty
 from pymgan.meta_gradient import compose
 from pymgan.noise import normals
+from pymgan.reference_losses import (
+    EPSILON,
+    deviation,
+    discriminator_loss,
+    generator_loss,
+    gradient_penalty,
+)
+from pymgan.reference_optimisers import MOMENTS, direction
 from pymgan.task_sum import reduce_tasks
 
 if TYPE_CHECKING:
@@ -51,53 +58,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ReferenceEngine"]
 
-EPSILON = 1e-12
-
-
-MOMENTS = {"sgd": 0, "normalised": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "optimistic": 1}
-
 
 class _Scores(NamedTuple):
     """Of one batch: what the discriminator says."""
 
     fake: Tensor
     real: Tensor
-
-
-def softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)). Torch's own softplus is linear above 20, which is 2e-9 off: too much for an oracle."""
-    return -F.logsigmoid(-x)
-
-
-def generator_loss(loss: str, fake: Tensor, real: Tensor) -> Tensor:
-    """L_G of the scores [B] of generated and of real samples."""
-    if loss == "relativistic":
-        return softplus(-(fake - real.mean())).mean() + softplus(real - fake.mean()).mean()
-    if loss == "nonsaturating":
-        return softplus(-fake).mean()
-    if loss == "saturating":
-        return -softplus(fake).mean()
-    if loss in ("hinge", "wasserstein"):
-        return -fake.mean()
-    return 0.5 * (fake - 1).square().mean()
-
-
-def discriminator_loss(loss: str, smoothing: float, fake: Tensor, real: Tensor) -> Tensor:
-    """L_D of the scores of generated and of real samples."""
-    if loss == "relativistic":
-        fake, real = fake - real.mean(), real - fake.mean()
-    if loss in ("nonsaturating", "saturating", "relativistic"):
-        return softplus(fake).mean() + ((1 - smoothing) * softplus(-real) + smoothing * softplus(real)).mean()
-    if loss == "hinge":
-        return F.relu(1 + fake).mean() + F.relu(1 - real).mean()
-    if loss == "wasserstein":
-        return fake.mean() - real.mean()
-    return 0.5 * fake.square().mean() + 0.5 * (real - (1 - smoothing)).square().mean()
-
-
-def deviation(x: Tensor) -> Tensor:
-    """Population standard deviation, from the mean as it was rounded."""
-    return (x - x.mean()).square().mean().sqrt()
 
 
 class _Step(NamedTuple):
@@ -213,51 +179,21 @@ class ReferenceEngine:
         return loss, scores
 
     def _penalty(self, penalty: Penalty, theta_d: Tensor, fake: Tensor, real: Tensor, u: Tensor) -> Tensor:
-        """D's gradient penalty, as if it counted in every step; u [B] mixes real and fake."""
-        share = u.view(-1, *[1] * (real.ndim - 1))
-        at = {"r1": real, "r2": fake}.get(penalty.kind)
-        at = share * real + (1 - share) * fake if at is None else at
         named = self._named(self.gan.discriminator, theta_d)
 
         def score(x: Tensor) -> Tensor:
             total: Tensor = functional_call(self.gan.discriminator, named, (x,)).sum()
             return total
 
-        squared: Tensor = grad(score)(at).flatten(1).square().sum(1)
-        if penalty.kind in ("r1", "r2"):
-            return penalty.weight / 2 * squared.mean()
-        if penalty.kind == "zero_centred":
-            return penalty.weight * squared.mean()
-        return penalty.weight * ((squared + EPSILON).sqrt() - 1).square().mean()
+        return gradient_penalty(penalty, score, fake, real, u)
 
     def _direction(
         self, kind: str, gradient: Tensor, moments: Sequence[Tensor], number: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """What one player's update number `number` of a kind subtracts, but for its rate, and the moments after it."""
-        first, beta1, beta2 = number == 1, *self.betas
-        before = [torch.where(first, 0.0, moment) for moment in moments[: MOMENTS[kind]]]
-        rest = list(moments[MOMENTS[kind] :])
-
-        def corrected(mean: Tensor, beta: float) -> Tensor:
-            return mean / (1 - beta ** number.double()).to(mean.dtype)
-
-        if kind == "sgd":
-            return gradient, rest
-        if kind == "normalised":
-            return gradient / (gradient.square().sum() + self.eps).sqrt(), rest
-        if kind in ("momentum", "nesterov"):
-            velocity = self.momentum * before[0] + gradient
-            ahead = gradient + self.momentum * velocity
-            return (ahead if kind == "nesterov" else velocity), [velocity, *rest]
-        if kind == "rmsprop":
-            square = beta2 * before[0] + (1 - beta2) * gradient.square()
-            return gradient / (square + self.eps).sqrt(), [square, *rest]
-        if kind == "adam":
-            mean = beta1 * before[0] + (1 - beta1) * gradient
-            square = beta2 * before[1] + (1 - beta2) * gradient.square()
-            return corrected(mean, beta1) / (corrected(square, beta2) + self.eps).sqrt(), [mean, square]
-        past = torch.where(first, gradient, before[0])
-        return 2 * gradient - past, [gradient, *rest]
+        """What an update subtracts but for its rate, and the moments after it."""
+        return direction(
+            kind, gradient, moments, number, momentum=self.momentum, betas=self.betas, eps=self.eps
+        )
 
     def _step(
         self,
@@ -282,15 +218,15 @@ class ReferenceEngine:
         def update(player: int, theta: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
             half, moves = halves[player], active[player]
             before = [vector[half] for vector in vectors]
-            direction, after = gradient, before
+            moved_by, after = gradient, before
             for index, name in enumerate(self.optimisers):
                 mine = kind == index
                 # Another kind's moments need not be squares; a root of them would be NaN, and so would 0 times its derivative.
                 number_of_it = torch.where(mine, number[player], 1)
                 own, own_after = self._direction(name, gradient, before, number_of_it)
-                direction = torch.where(mine, own, direction)
+                moved_by = torch.where(mine, own, moved_by)
                 after = [torch.where(mine, new, old) for new, old in zip(own_after, after, strict=True)]
-            moved = torch.where(moves, theta - rate[player] * scale[half] * direction, theta)
+            moved = torch.where(moves, theta - rate[player] * scale[half] * moved_by, theta)
             kept = [torch.where(moves, new, old) for new, old in zip(after, before, strict=True)]
             return moved, torch.stack(kept) if kept else theta.new_zeros(0, len(theta))
 

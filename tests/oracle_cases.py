@@ -21,7 +21,8 @@ from torch.func import functional_call, vmap
 
 from pymgan.contract import OPTIMISERS, Data, Engine, Rng, Schedule, State
 from pymgan.gan import GAN
-from pymgan.reference import MOMENTS, ReferenceEngine
+from pymgan.reference import ReferenceEngine
+from pymgan.reference_optimisers import MOMENTS
 from tests.convolutions import GAMES
 from tests.penalties import games as penalised_games
 

@@ -21,7 +21,7 @@ LONGEST = 600
 # Files that may import the compiled module: the plan fills its record, engines run it, `engine` reports it.
 COMPILED = {"plan", "engine", "cpu_engine", "torch_engine", "torch_interpreter"}
 # Files that may differentiate with torch: the oracle, and the autograd wrapper around an engine.
-DIFFERENTIATING = {"reference", "adapt"}
+DIFFERENTIATING = {"reference", "reference_losses", "adapt"}
 
 # Every file's place in the flow; it imports its own place and lower ones. What is not listed is at FACE.
 PLACES = {
@@ -29,7 +29,17 @@ PLACES = {
     "gan": 1,
     "plan": 2,
     **dict.fromkeys(["buffers", "checks", "contract", "meta_gradient", "noise", "task_sum", "updates"], 3),
-    **dict.fromkeys(["cpu_engine", "torch_engine", "torch_interpreter", "reference"], 4),
+    **dict.fromkeys(
+        [
+            "cpu_engine",
+            "torch_engine",
+            "torch_interpreter",
+            "reference",
+            "reference_losses",
+            "reference_optimisers",
+        ],
+        4,
+    ),
     "engine": 5,
     "adapt": 6,
     **dict.fromkeys(["tasks", "metrics"], 6),
@@ -196,7 +206,7 @@ def test_only_the_bindings_know_pybind11_and_nothing_knows_torch() -> None:
         )
         framework = [i for i in includes if re.match(r"(pybind11|torch|ATen|c10|Python\.h|numpy)", i)]
         if framework and not (
-            path.name == "bindings.cpp" and all(i.startswith("pybind11") for i in framework)
+            path.stem.startswith("bindings") and all(i.startswith("pybind11") for i in framework)
         ):
             found[name(path)] = framework
     assert not found

@@ -13,7 +13,7 @@ import pymgan
 from pymgan.contract import OPTIMISERS, Data, Engine, Rng, Schedule, State
 from pymgan.engine import compile as compile_engine
 from pymgan.gan import GAN
-from pymgan.reference import MOMENTS
+from pymgan.reference_optimisers import MOMENTS
 from tests.oracle_cases import parameters
 
 F64 = torch.float64

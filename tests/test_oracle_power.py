@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from pymgan.contract import OPTIMISERS, Adapted, Data, Pulled, Rng, Saved, Schedule, State
 from pymgan.gan import GAN, LOSSES
-from pymgan.reference import ReferenceEngine, _Scores, discriminator_loss
+from pymgan.reference import ReferenceEngine, _Scores
+from pymgan.reference_losses import discriminator_loss
 from tests.battery import Row, compare, draw_errors, measure, rms
 from tests.oracle_cases import Case, cases, draw, make_reference, reference
 
