@@ -39,7 +39,7 @@ from pymgan.meta_gradient import compose
 from pymgan.noise import normals
 from pymgan.plan import Plan, compile_game, compile_plan
 from pymgan.task_sum import reduce_tasks
-from pymgan.torch_interpreter import Frame, Interpreter, Values
+from pymgan.torch_interpreter import Compiled, Frame, Interpreter, Values
 from pymgan.updates import count_updates
 
 
@@ -153,6 +153,7 @@ class TorchEngine:
                 keep_all=storage == "all",
             ),
         )
+        self.compiled = Compiled(self.program, dtype)
         self.moments: int = self.program.moments
 
     @property
@@ -211,7 +212,7 @@ class TorchEngine:
                 saved.slots[slots[k]] = (phi, moment)
             frame = self._step_frame(phi, moment, batches, moves, k)
             frame.trace, frame.valid = trace[:, k], valid
-            Interpreter(self.program, self.program.step, frame).run()
+            Interpreter(self.compiled, self.program.step, frame).run()
             valid &= torch.isfinite(frame.phi_next).all(1) & torch.isfinite(frame.moment_next).all(1)
             phi = torch.where(valid[:, None], frame.phi_next, phi)
             moment = torch.where(valid[:, None], frame.moment_next, moment)
@@ -266,7 +267,7 @@ class TorchEngine:
                     self._zeros(kept.tasks, len(TRACE)),
                     torch.ones(kept.tasks, dtype=torch.bool),
                 )
-                Interpreter(self.program, self.program.step, frame).run()
+                Interpreter(self.compiled, self.program.step, frame).run()
                 slots[target] = (frame.phi_next, frame.moment_next)
                 continue
             frame = self._step_frame(phi, moment, kept.batches, kept.moves, k)
@@ -283,7 +284,7 @@ class TorchEngine:
                 rates,
                 kept.moves.scale is not None,
             )
-            Interpreter(self.program, procedure, frame).run()
+            Interpreter(self.compiled, procedure, frame).run()
         for c, half in enumerate(keeps):
             self._clear(v, c, half)
 
@@ -330,7 +331,7 @@ class TorchEngine:
             trace=self._zeros(tasks, len(TRACE)),
             valid=torch.ones(tasks, dtype=torch.bool),
         )
-        Interpreter(self.program, self.program.gradients(full), frame).run()
+        Interpreter(self.compiled, self.program.gradients(full), frame).run()
         return Gradients(frame.trace[:, 0], frame.trace[:, 1], frame.gradient if full else frame.gradient[0])
 
     def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
@@ -344,7 +345,7 @@ class TorchEngine:
         """G's samples [T, B, *sample] of z [T, B, *latent]."""
         tasks, batch = check_generate(self, phi, z)
         frame = Frame(phi.detach().expand(tasks, -1), inputs=(z.flatten(2),))
-        Interpreter(self.program, self.program.generate(batch), frame).run()
+        Interpreter(self.compiled, self.program.generate(batch), frame).run()
         return frame.output.reshape(tasks, batch, *self.sample)
 
     @torch.no_grad()
@@ -355,7 +356,7 @@ class TorchEngine:
         frame = Frame(
             phi.detach().expand(tasks, -1), inputs=(z.flatten(2), cotangent.flatten(2)), gradient=gradient
         )
-        Interpreter(self.program, self.program.generate_vjp(batch), frame).run()
+        Interpreter(self.compiled, self.program.generate_vjp(batch), frame).run()
         return gradient[0]
 
     @torch.no_grad()
