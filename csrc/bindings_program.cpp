@@ -259,6 +259,7 @@ void bind_instructions(py::module_& m) {
       operand("d_scale", &Instr::d_scale);
   py::class_<Procedure>(m, "Procedure")
       .def_readonly("name", &Procedure::name)
+      .def_property_readonly("address", [](const Procedure& p) { return reinterpret_cast<std::uintptr_t>(&p); })
       .def_readonly("values", &Procedure::values)
       .def_readonly("code", &Procedure::code)
       .def_readonly("arena", &Procedure::arena)

@@ -153,7 +153,7 @@ class TorchEngine:
                 keep_all=storage == "all",
             ),
         )
-        self.compiled = Compiled(self.program, dtype)
+        self.compiled = Compiled(self.program)
         self.moments: int = self.program.moments
 
     @property

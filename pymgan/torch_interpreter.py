@@ -146,7 +146,7 @@ def _relative_adjoint(c: Tensor, fakes: int) -> Tensor:
 class Compiled:
     """What a program's instructions refer to, once for all of their runs."""
 
-    def __init__(self, program: Any, dtype: torch.dtype) -> None:
+    def __init__(self, program: Any) -> None:
         self.game, self.tensors, self.windows = program.game, program.tensors, program.windows
         self.z, self.x = program.z, program.x
         self.split = max(
@@ -157,17 +157,24 @@ class Compiled:
         # Every element's own number, where a tensor has one for each.
         self.of = [torch.tensor(t.of, dtype=torch.int64) for t in self.tensors]
         self.groups = [torch.tensor(of) for of in program.groups]
-        self.maps = [self._matrix(i, o, links, dtype) for i, o, links in program.maps]
+        self._listings: dict[int, tuple[list[Any], list[Any]]] = {}
+        self.maps = [self._matrix(i, o, links) for i, o, links in program.maps]
+
+    def listing(self, procedure: Any) -> tuple[list[Any], list[Any]]:
+        """A procedure's values and instructions. Each look at them is a copy, so they are looked at once; the program keeps its
+        procedures where they are."""
+        at = procedure.address
+        if at not in self._listings:
+            self._listings[at] = procedure.values, procedure.code
+        return self._listings[at]
 
     @staticmethod
-    def _matrix(
-        size_in: int, size_out: int, links: list[tuple[int, int, float]], dtype: torch.dtype
-    ) -> Tensor:
-        """[out, in]"""
+    def _matrix(size_in: int, size_out: int, links: list[tuple[int, int, float]]) -> Tensor:
+        """[out, in], and float64: a mean by a matrix of 1 / n would round every term."""
         to, source, factor = zip(*links, strict=True)
-        matrix = torch.zeros(size_out, size_in, dtype=dtype)
+        matrix = torch.zeros(size_out, size_in, dtype=torch.float64)
         at = (torch.tensor(to), torch.tensor(source))
-        return matrix.index_put_(at, torch.tensor(factor, dtype=dtype), accumulate=True)
+        return matrix.index_put_(at, torch.tensor(factor, dtype=torch.float64), accumulate=True)
 
 
 class Interpreter:
@@ -178,20 +185,21 @@ class Interpreter:
     """
 
     def __init__(self, compiled: Compiled, procedure: Any, frame: Frame) -> None:
-        self.compiled, self.procedure, self.frame = compiled, procedure, frame
+        self.compiled, self.frame = compiled, frame
+        self.values, self.code = compiled.listing(procedure)
         self.game, self.tensors, self.windows = compiled.game, compiled.tensors, compiled.windows
         self.z, self.x, self.split = compiled.z, compiled.x, compiled.split
         self.temps: dict[int, Tensor] = {}
         self.squares = [torch.zeros((), dtype=torch.float64)] * 2  # of fused updates' gradients, [T] a player
 
     def run(self) -> None:
-        for instr in self.procedure.code:
+        for instr in self.code:
             getattr(self, "_" + instr.op)(instr)
 
     # ---- operands ----
 
     def _value(self, ref: Any) -> Tensor:
-        value, f = self.procedure.values[ref.value], self.frame
+        value, f = self.values[ref.value], self.frame
         if value.slot == "temp":
             return self.temps[ref.value]
         if value.slot == "residual":
@@ -204,7 +212,7 @@ class Interpreter:
 
     def _target(self, ref: Any) -> Tensor:
         """Where an instruction writes: made on first use, NaN until it is written."""
-        value, store = self.procedure.values[ref.value], self.temps
+        value, store = self.values[ref.value], self.temps
         if value.slot in ("temp", "residual"):
             key: Any = ref.value
             if value.slot == "residual":
@@ -316,7 +324,8 @@ class Interpreter:
 
     def _fixed(self, i: Any) -> None:
         matrix = self.compiled.maps[i.map]
-        self._write(i.out, self._rows(i.a0, i.rows) @ (matrix if i.adjoint else matrix.T))
+        x = self._rows(i.a0, i.rows)
+        self._write(i.out, (x.double() @ (matrix if i.adjoint else matrix.T)).to(x.dtype))
 
     def _softmax(self, i: Any) -> None:
         x = self._rows(i.a0, i.rows)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ import pytest
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
+from xdist.scheduler import LoadScopeScheduling
 
 # Workers share the cores (pytest-xdist, see pyproject.toml).
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
@@ -20,13 +23,25 @@ hypothesis.settings.register_profile("pymgan", deadline=None, derandomize=True, 
 hypothesis.settings.load_profile("pymgan")
 
 
+# "case-engine", as the tests of the battery are parametrised.
+_OF_CASE = re.compile(r".*\[(.+?)-(?:(?:cpu-\w+|torch)-float\d\d|cpu|torch|reference)\]$")
+
+
+class ByCase(LoadScopeScheduling):
+    """Every test by itself, but those of one case of the battery on one worker: the oracle runs once for all engines."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        found = _OF_CASE.match(nodeid)
+        return found[1] if found else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCase:
+    """Which worker runs what."""
+    return ByCase(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one case of the battery stay together: the oracle runs once for all engines. Tests marked `gpu` are skipped where
-    torch sees no CUDA device."""
-    for item in items:
-        case = getattr(getattr(item, "callspec", None), "params", {}).get("case")
-        if isinstance(getattr(case, "name", None), str):
-            item.add_marker(pytest.mark.xdist_group(case.name))
+    """Tests marked `gpu` are skipped where torch sees no CUDA device."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

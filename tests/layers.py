@@ -22,7 +22,7 @@ def _layer_norm(penalty: Penalty | None = None, loss: str = "nonsaturating") -> 
             nn.LayerNorm(17),
             nn.SiLU(),
             nn.Linear(17, 3),
-            nn.LayerNorm(3, elementwise_affine=False, eps=1e-2),
+            nn.LayerNorm(3, elementwise_affine=False, eps=0.3),
             nn.Linear(3, 1),
         ),
         (3,),
@@ -238,8 +238,8 @@ def games() -> Iterator[tuple[str, GAN, dict[str, Any]]]:
     yield "layer-norm", _layer_norm(), {"scale": True, "storage": "phi", "masks": "random"}
     yield (
         "layer-norm-wgan_gp",
-        _layer_norm(Penalty("wgan_gp", 0.5), "wasserstein"),
-        {"optimisers": ("adam",), **alternating},
+        _layer_norm(Penalty("wgan_gp", 0.1), "wasserstein"),
+        {"optimisers": ("momentum",), "momentum": 0.5, **alternating},
     )
     yield "prelu", _prelu(), {"optimisers": ("momentum",), "momentum": 0.5, "scale": True, **alternating}
     yield "figr", _figr(), {**few, "storage": "every:2"}
