@@ -18,7 +18,7 @@ void take_runs(std::vector<Link>& links, FixedBlock::Kind kind, size_t least, co
     for (end = i + 1; end < links.size() && next(links[end - 1], links[end]); ++end) {
     }
     if (end - i >= least)
-      blocks.push_back({kind, links[i].to, links[i].from, static_cast<int32_t>(end - i), links[i].factor});
+      blocks.push_back({kind, links[i].to, links[i].from, static_cast<int32_t>(end - i), links[i].factor, false});
     else
       rest.insert(rest.end(), links.begin() + i, links.begin() + end);
   }
@@ -44,6 +44,11 @@ FixedMap::FixedMap(int in, int out, std::vector<Link> links) : in(in), out(out) 
       blocks);
   // One output after the other.
   std::stable_sort(blocks.begin(), blocks.end(), [](const FixedBlock& a, const FixedBlock& b) { return a.to < b.to; });
+  int32_t end = 0;  // of what has been written
+  for (FixedBlock& b : blocks) {
+    b.fresh = b.to >= end;
+    end = std::max(end, b.to + (b.kind == Kind::sum ? 1 : b.count));
+  }
 }
 
 std::vector<Link> FixedMap::links() const {

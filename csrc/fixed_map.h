@@ -15,6 +15,11 @@ struct FixedBlock {
   Kind kind = Kind::copy;
   int32_t to = 0, from = 0, count = 0;
   double factor = 1;
+  bool fresh = false;  // no block before it writes where it does
+
+  bool continues(const FixedBlock& sum) const {
+    return kind == Kind::sum && sum.kind == Kind::sum && to == sum.to && factor == sum.factor;
+  }
 };
 
 struct FixedMap {

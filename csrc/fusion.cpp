@@ -151,6 +151,21 @@ class Fusion {
     if (const Graph::Dot* dot = dot_of(affine)) i.dot = take(dot->x), i.dot_out = dot->out;
   }
 
+  // x y, which an elementwise instruction multiplies on its way; or s x, or s x y.
+  bool is_product(NodeId n) const {
+    return only_reader(n) && g.node(n).kind == Node::Kind::multiply && behind(g.node(n).x) == g.node(n).x;
+  }
+  bool is_factors(NodeId n) const { return is_product(n) || (only_reader(n) && g.node(n).kind == Node::Kind::scale); }
+  void multiply(Instr& i, NodeId n) {
+    if (!is_product(n)) {
+      i.a0 = take(n);
+      return;
+    }
+    swallow(n);
+    i.a0 = take(g.node(n).x);
+    i.b0 = take(g.node(n).y);
+  }
+
   // Makes the node's value what the instruction accumulates.
   void accumulate(Instr& i, NodeId id) {
     const Node& n = g.node(id);
@@ -166,7 +181,7 @@ class Fusion {
           lead(i, n.x);
         } else {
           i.op = Op::elementwise;
-          i.a0 = take(n.x);
+          multiply(i, n.x);
         }
         return;
       case Node::Kind::add: {
@@ -184,10 +199,18 @@ class Fusion {
           return;
         }
         i.op = Op::elementwise;
-        i.rows0 = g.node(n.x).rows;
-        i.rows1 = g.node(n.y).rows;
-        i.a0 = take(n.x);
-        i.a1 = take(n.y);
+        const bool turned = is_factors(n.y) && !is_factors(n.x);
+        const NodeId one = turned ? n.y : n.x, two = turned ? n.x : n.y;
+        i.rows0 = g.node(one).rows;
+        i.rows1 = g.node(two).rows;
+        if (only_reader(one) && g.node(one).kind == Node::Kind::scale) {
+          swallow(one);
+          i.scale = g.node(one).by;
+          multiply(i, g.node(one).x);
+        } else {
+          multiply(i, one);
+        }
+        i.a1 = take(two);
         return;
       }
       case Node::Kind::multiply:

@@ -7,30 +7,42 @@
 namespace pymgan::cpu::PYMGAN_ISA_NAMESPACE {
 namespace {
 
+// out[i] (+)= factor x[i]
 template <class T>
-void add_scaled(const T* x, T factor, int count, T* out) {
-  const Vec<T> f(factor);
+PYMGAN_INLINE void copy_block(const T* x, Vec<T> factor, int count, bool fresh, T* out) {
+  for_vectors<T>(count, [&](auto load, auto store) __attribute__((always_inline)) {
+    const Vec<T> y = factor * load(x);
+    store(fresh ? y : y + load(out), out);
+  });
+}
+
+// out[i] (+)= x
+template <class T>
+PYMGAN_INLINE void spread_block(Vec<T> x, int count, bool fresh, T* out) {
   for_vectors<T>(count,
-                 [&](auto load, auto store) __attribute__((always_inline)) { store(fma(f, load(x), load(out)), out); });
+                 [&](auto load, auto store) __attribute__((always_inline)) { store(fresh ? x : x + load(out), out); });
 }
 
+// Sums in several vectors, whatever blocks they come from: one goes across lanes in the end.
 template <class T>
-void add_same(T x, int count, T* out) {
-  const Vec<T> all(x);
-  for_vectors<T>(count, [&](auto load, auto store) __attribute__((always_inline)) { store(all + load(out), out); });
-}
-
-template <class T>
-T sum_of(const T* x, int count) {
-  constexpr int kTogether = 4;
+struct Sums {
+  static constexpr int kTogether = 4;
   Vec<T> total[kTogether] = {Vec<T>(0.0), Vec<T>(0.0), Vec<T>(0.0), Vec<T>(0.0)};
-  int i = 0;
-  for (; i + kTogether * Vec<T>::kWidth <= count; i += kTogether * Vec<T>::kWidth)
-    for (int j = 0; j < kTogether; ++j) total[j] = total[j] + Vec<T>::load(x + i + j * Vec<T>::kWidth);
-  for (; i + Vec<T>::kWidth <= count; i += Vec<T>::kWidth) total[0] = total[0] + Vec<T>::load(x + i);
-  if (i < count) total[1] = total[1] + Vec<T>::load_part(x + i, count - i);
-  return sum((total[0] + total[1]) + (total[2] + total[3]));
-}
+  int next = 0;
+
+  PYMGAN_INLINE void add(const T* x, int count) {
+    int i = 0;
+    for (; i + kTogether * Vec<T>::kWidth <= count; i += kTogether * Vec<T>::kWidth)
+      unroll<kTogether>([&](auto j) __attribute__((always_inline)) {
+        total[j.value] = total[j.value] + Vec<T>::load(x + i + j.value * Vec<T>::kWidth);
+      });
+    for_vectors<T>(count - i, [&](auto load, auto) __attribute__((always_inline)) {
+      total[next] = total[next] + load(x + i);
+      next = (next + 1) % kTogether;
+    });
+  }
+  PYMGAN_INLINE T all() const { return sum((total[0] + total[1]) + (total[2] + total[3])); }
+};
 
 template <class T>
 void fixed_map(const FixedProduct<T>& p) {
@@ -42,16 +54,20 @@ void fixed_map(const FixedProduct<T>& p) {
     for (int b = 0; b < p.block_count; ++b) {
       const FixedBlock& block = p.blocks[b];
       const T factor = static_cast<T>(block.factor);
-      const T* from = x + block.from;
       T* to = out + block.to;
-      if (block.count == 1)
-        *to += factor * *from;
-      else if (block.kind == Kind::copy)
-        add_scaled(from, factor, block.count, to);
-      else if (block.kind == Kind::spread)
-        add_same(factor * *from, block.count, to);
-      else
-        *to += factor * sum_of(from, block.count);
+      if (block.kind == Kind::sum) {
+        Sums<T> sums;
+        sums.add(x + block.from, block.count);
+        for (; b + 1 < p.block_count && p.blocks[b + 1].continues(block); ++b)
+          sums.add(x + p.blocks[b + 1].from, p.blocks[b + 1].count);
+        *to += factor * sums.all();
+      } else if (block.count == 1) {
+        *to += factor * x[block.from];
+      } else if (block.kind == Kind::copy) {
+        copy_block<T>(x + block.from, Vec<T>(factor), block.count, block.fresh, to);
+      } else {
+        spread_block<T>(Vec<T>(factor * x[block.from]), block.count, block.fresh, to);
+      }
     }
   }
 }

@@ -62,6 +62,13 @@ PYMGAN_INLINE __m512 native_fma(__m512 a, __m512 b, __m512 c) { return _mm512_fm
 PYMGAN_INLINE __m512d native_fma(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
 PYMGAN_INLINE __m512 native_sqrt(__m512 a) { return _mm512_sqrt_ps(a); }
 PYMGAN_INLINE __m512d native_sqrt(__m512d a) { return _mm512_sqrt_pd(a); }
+// The first `count` lanes, from 1 to all of them.
+PYMGAN_INLINE __m512 native_load(const float* p, int count) {
+  return _mm512_maskz_loadu_ps(0xffffu >> (16 - count), p);
+}
+PYMGAN_INLINE __m512d native_load(const double* p, int count) { return _mm512_maskz_loadu_pd(0xffu >> (8 - count), p); }
+PYMGAN_INLINE void native_store(__m512 a, float* p, int count) { _mm512_mask_storeu_ps(p, 0xffffu >> (16 - count), a); }
+PYMGAN_INLINE void native_store(__m512d a, double* p, int count) { _mm512_mask_storeu_pd(p, 0xffu >> (8 - count), a); }
 PYMGAN_INLINE __m512 native_max(__m512 a, __m512 b) { return _mm512_max_ps(b, a); }
 PYMGAN_INLINE __m512d native_max(__m512d a, __m512d b) { return _mm512_max_pd(b, a); }
 #elif defined(__AVX2__)
@@ -71,6 +78,16 @@ PYMGAN_INLINE __m256 native_fma(__m256 a, __m256 b, __m256 c) { return _mm256_fm
 PYMGAN_INLINE __m256d native_fma(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
 PYMGAN_INLINE __m256 native_sqrt(__m256 a) { return _mm256_sqrt_ps(a); }
 PYMGAN_INLINE __m256d native_sqrt(__m256d a) { return _mm256_sqrt_pd(a); }
+PYMGAN_INLINE __m256i first_lanes(float, int count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+PYMGAN_INLINE __m256i first_lanes(double, int count) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+PYMGAN_INLINE __m256 native_load(const float* p, int n) { return _mm256_maskload_ps(p, first_lanes(0.0f, n)); }
+PYMGAN_INLINE __m256d native_load(const double* p, int n) { return _mm256_maskload_pd(p, first_lanes(0.0, n)); }
+PYMGAN_INLINE void native_store(__m256 a, float* p, int n) { _mm256_maskstore_ps(p, first_lanes(0.0f, n), a); }
+PYMGAN_INLINE void native_store(__m256d a, double* p, int n) { _mm256_maskstore_pd(p, first_lanes(0.0, n), a); }
 PYMGAN_INLINE __m256 native_max(__m256 a, __m256 b) { return _mm256_max_ps(b, a); }
 PYMGAN_INLINE __m256d native_max(__m256d a, __m256d b) { return _mm256_max_pd(b, a); }
 #else
@@ -94,6 +111,16 @@ template <class V>
 PYMGAN_INLINE V native_max(V a, V b) {
   return b > a ? b : a;
 }
+template <class T>
+PYMGAN_INLINE Raw<T> native_load(const T* p, int count) {
+  Raw<T> a{};
+  for (int l = 0; l < count; ++l) a[l] = p[l];
+  return a;
+}
+template <class V, class T>
+PYMGAN_INLINE void native_store(V a, T* p, int count) {
+  for (int l = 0; l < count; ++l) p[l] = a[l];
+}
 #endif
 
 template <class T>
@@ -112,16 +139,9 @@ struct Vec {
     return x;
   }
   PYMGAN_INLINE void store(T* p) const { __builtin_memcpy(p, &v, sizeof v); }
-  PYMGAN_INLINE static Vec load_part(const T* p, int count) {  // the other lanes are zero
-    T lanes[kWidth] = {};
-    for (int l = 0; l < count; ++l) lanes[l] = p[l];
-    return load(lanes);
-  }
-  PYMGAN_INLINE void store_part(T* p, int count) const {
-    T lanes[kWidth];
-    store(lanes);
-    for (int l = 0; l < count; ++l) p[l] = lanes[l];
-  }
+  // The first lanes, from 1 to all of them; the others are zero, and nothing beyond is touched.
+  PYMGAN_INLINE static Vec load_part(const T* p, int count) { return Vec(Raw<T>(native_load(p, count))); }
+  PYMGAN_INLINE void store_part(T* p, int count) const { native_store(v, p, count); }
 
   PYMGAN_INLINE friend Vec operator+(Vec a, Vec b) { return Vec(Raw<T>(a.v + b.v)); }
   PYMGAN_INLINE friend Vec operator-(Vec a, Vec b) { return Vec(Raw<T>(a.v - b.v)); }
