@@ -345,7 +345,11 @@ class Interpreter:
         self._write(i.out, factor.expand(-1, i.rows) if i.a0 is None else factor * self._rows(i.a0, i.rows))
 
     def _fill(self, i: Any) -> None:
-        self._target(i.out)[:, i.out.row : i.out.row + i.rows] = 0
+        whole = self.procedure.values[i.out.value].shape == "parameters"
+        self._target(i.out)[:, slice(None) if whole else slice(i.out.row, i.out.row + i.rows)] = 0
+
+    def _add(self, i: Any) -> None:
+        self._target(i.out).add_(self._value(i.a0))
 
     def _spread(self, i: Any) -> None:
         phi = self.frame.phi
@@ -387,14 +391,19 @@ class Interpreter:
                     self._write(out, _relative_adjoint(c, i.fakes) if relative and order == 1 else c)
         if i.stats is None:
             return
-        f = self.frame
+        trace = self._trace(i)
         if i.index & 1:
-            f.trace[:, 0] = term(fake, "g", 0).sum(1) + term(real, "g_real", 0).sum(1)
-            self._judge(0, f.trace[:, 0])
+            trace[:, 0] = term(fake, "g", 0).sum(1) + term(real, "g_real", 0).sum(1)
+            self._judge(0, trace[:, 0])
         if i.index & 2:
-            f.trace[:, 1] = term(fake, "d_fake", 0).sum(1) + term(real, "d_real", 0).sum(1)
-            f.trace[:, 4:8] = torch.stack([s for x in scored for s in (x.mean(1), x.std(1, correction=0))], 1)
-            self._judge(1, f.trace[:, 1])
+            trace[:, 1] = term(fake, "d_fake", 0).sum(1) + term(real, "d_real", 0).sum(1)
+            trace[:, 4:8] = torch.stack([s for x in scored for s in (x.mean(1), x.std(1, correction=0))], 1)
+            self._judge(1, trace[:, 1])
+
+    def _trace(self, i: Any) -> Tensor:
+        """Where numbers go that are looked at."""
+        trace = self.frame.trace
+        return trace if i.traced else torch.zeros_like(trace)
 
     def _mix(self, i: Any) -> None:
         u = self.frame.mix(i.rows)
@@ -414,8 +423,9 @@ class Interpreter:
         self._write(i.c_d, 2 * share * term(1))
         self._write(i.cc_d, 4 * share * term(2))
         if i.stats is not None:
-            f.trace[:, 1] += (share * term(0)).sum(1)
-            self._judge(1, f.trace[:, 1])
+            trace = self._trace(i)
+            trace[:, 1] += (share * term(0)).sum(1)
+            self._judge(1, trace[:, 1])
 
     def _judge(self, player: int, numbers: Tensor) -> None:
         """Tasks whose number is not finite stop, if the player is active."""
@@ -429,7 +439,7 @@ class Interpreter:
             norm = self.squares[i.player].sqrt()
         else:
             norm = torch.linalg.vector_norm(self._value(i.a0)[:, self._part(i.player)].double(), dim=1)
-        self.frame.trace[:, 2 + i.player] = norm.to(self.frame.trace.dtype)
+        self._trace(i)[:, 2 + i.player] = norm.to(self.frame.trace.dtype)
         self._judge(i.player, norm)
 
     # ---- the optimisers ----
