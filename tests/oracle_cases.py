@@ -24,6 +24,7 @@ from pymgan.gan import GAN
 from pymgan.reference import ReferenceEngine
 from pymgan.reference_optimisers import MOMENTS
 from tests.convolutions import GAMES
+from tests.extragradient import games as extragradient_games
 from tests.penalties import games as penalised_games
 
 DRAWS = 32
@@ -293,6 +294,8 @@ def _chosen(seed: int) -> Iterator[Case]:
     yield from _optimisers(seed)
     for name, penalised, loop in penalised_games():
         yield Case(f"penalty-{name}", penalised, seed=seed, **loop)
+    for name, game, loop in extragradient_games():
+        yield Case(f"extragradient-{name}", game, seed=seed, **loop)
 
 
 def _optimisers(seed: int) -> Iterator[Case]:
