@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
 
 #include "bindings.h"
@@ -34,6 +35,39 @@ std::vector<Halves> halves_of(const std::vector<std::string>& support, const std
 namespace {
 
 StepForm form_of(const std::string& kind) { return {true, optimiser_of(kind) == Optimiser::extragradient}; }
+// Fields that a kind of layer does not have keep their defaults.
+PlanRow plan_row(const std::string& kind, const std::string& name, int input, std::vector<int64_t> in_shape,
+                 std::vector<int64_t> out_shape, const py::kwargs& fields) {
+  static const std::map<std::string, LayerKind> kinds{
+      {"linear", LayerKind::linear},         {"convolution", LayerKind::convolution},
+      {"activation", LayerKind::activation}, {"reshape", LayerKind::reshape},
+      {"diagonal", LayerKind::diagonal},     {"prelu", LayerKind::prelu},
+      {"normalise", LayerKind::normalise},   {"softmax", LayerKind::softmax},
+      {"fixed", LayerKind::fixed},           {"add", LayerKind::add}};
+  const auto at = kinds.find(kind);
+  if (at == kinds.end()) throw std::invalid_argument("plan: unknown layer kind '" + kind + "'");
+  PlanRow row;
+  row.kind = at->second;
+  row.name = name;
+  row.input = input;
+  row.in_shape = std::move(in_shape);
+  row.out_shape = std::move(out_shape);
+  size_t known = 0;
+  auto read = [&](const char* key, auto& field) {
+    if (!fields.contains(key)) return;
+    field = fields[key].cast<std::decay_t<decltype(field)>>();
+    ++known;
+  };
+  read("other", row.other), read("weight", row.weight), read("bias", row.bias);
+  read("attributes", row.attributes), read("transposed", row.transposed);
+  read("kernel", row.kernel), read("stride", row.stride), read("padding", row.padding), read("dilation", row.dilation);
+  read("of", row.of), read("starts", row.starts), read("sources", row.sources), read("factors", row.factors);
+  std::string activation = "identity";
+  read("activation", activation);
+  row.activation = activation_of(activation);
+  if (known != fields.size()) throw std::invalid_argument("plan: layer " + name + ": unknown fields");
+  return row;
+}
 
 void bind_plan(py::module_& m) {
   py::enum_<PenaltyKind>(m, "PenaltyKind")
@@ -50,7 +84,11 @@ void bind_plan(py::module_& m) {
       .value("silu", Activation::silu)
       .value("softplus", Activation::softplus)
       .value("tanh", Activation::tanh)
-      .value("sigmoid", Activation::sigmoid);
+      .value("sigmoid", Activation::sigmoid)
+      .value("gelu", Activation::gelu)
+      .value("gelu_tanh", Activation::gelu_tanh)
+      .value("negative_part", Activation::negative_part)
+      .value("inverse_root", Activation::inverse_root);
   py::enum_<Loss>(m, "Loss")
       .value("nonsaturating", Loss::nonsaturating)
       .value("saturating", Loss::saturating)
@@ -62,38 +100,16 @@ void bind_plan(py::module_& m) {
       .value("linear", LayerKind::linear)
       .value("convolution", LayerKind::convolution)
       .value("activation", LayerKind::activation)
-      .value("reshape", LayerKind::reshape);
+      .value("reshape", LayerKind::reshape)
+      .value("diagonal", LayerKind::diagonal)
+      .value("prelu", LayerKind::prelu)
+      .value("normalise", LayerKind::normalise)
+      .value("softmax", LayerKind::softmax)
+      .value("fixed", LayerKind::fixed)
+      .value("add", LayerKind::add);
   py::class_<PlanRow>(m, "PlanRow")
-      .def(py::init([](const std::string& kind, const std::string& name, int input, std::vector<int64_t> in_shape,
-                       std::vector<int64_t> out_shape, int64_t weight, int64_t bias, const std::string& activation,
-                       std::array<double, 2> attributes, std::vector<int64_t> kernel, std::vector<int64_t> stride,
-                       std::vector<int64_t> padding, std::vector<int64_t> dilation, bool transposed) {
-             static const std::map<std::string, LayerKind> kinds{{"linear", LayerKind::linear},
-                                                                 {"convolution", LayerKind::convolution},
-                                                                 {"activation", LayerKind::activation},
-                                                                 {"reshape", LayerKind::reshape}};
-             auto at = kinds.find(kind);
-             if (at == kinds.end()) throw std::invalid_argument("plan: unknown layer kind '" + kind + "'");
-             return PlanRow{at->second,
-                            name,
-                            input,
-                            std::move(in_shape),
-                            std::move(out_shape),
-                            weight,
-                            bias,
-                            activation_of(activation),
-                            attributes,
-                            std::move(kernel),
-                            std::move(stride),
-                            std::move(padding),
-                            std::move(dilation),
-                            transposed};
-           }),
-           py::arg("kind"), py::arg("name"), py::arg("input"), py::arg("in_shape"), py::arg("out_shape"),
-           py::arg("weight") = -1, py::arg("bias") = -1, py::arg("activation") = "identity",
-           py::arg("attributes") = std::array<double, 2>{}, py::arg("kernel") = std::vector<int64_t>{},
-           py::arg("stride") = std::vector<int64_t>{}, py::arg("padding") = std::vector<int64_t>{},
-           py::arg("dilation") = std::vector<int64_t>{}, py::arg("transposed") = false)
+      .def(py::init(&plan_row), py::arg("kind"), py::arg("name"), py::arg("input"), py::arg("in_shape"),
+           py::arg("out_shape"), "Other fields by their names.")
       .def_readonly("kind", &PlanRow::kind)
       .def_readonly("name", &PlanRow::name)
       .def_readonly("input", &PlanRow::input)
@@ -167,6 +183,7 @@ void bind_instructions(py::module_& m) {
       .def_readonly("taps", &Tensor::taps)
       .def_readonly("window", &Tensor::window)
       .def_readonly("bias_sites", &Tensor::bias_sites)
+      .def_readonly("of", &Tensor::of)
       .def_readonly("weight_n", &Tensor::weight_n)
       .def_readonly("weight_k", &Tensor::weight_k)
       .def_readonly("weight_tap", &Tensor::weight_tap)
@@ -207,6 +224,7 @@ void bind_instructions(py::module_& m) {
       .def_readonly("columns", &Instr::columns)
       .def_readonly("depth", &Instr::depth)
       .def_readonly("window", &Instr::window)
+      .def_readonly("map", &Instr::map)
       .def_readonly("rows0", &Instr::rows0)
       .def_readonly("rows1", &Instr::rows1)
       .def_readonly("adjoint", &Instr::adjoint)
@@ -243,6 +261,7 @@ void bind_instructions(py::module_& m) {
       operand("d_scale", &Instr::d_scale);
   py::class_<Procedure>(m, "Procedure")
       .def_readonly("name", &Procedure::name)
+      .def_property_readonly("address", [](const Procedure& p) { return reinterpret_cast<std::uintptr_t>(&p); })
       .def_readonly("values", &Procedure::values)
       .def_readonly("code", &Procedure::code)
       .def_readonly("arena", &Procedure::arena)
@@ -254,6 +273,23 @@ void bind_instructions(py::module_& m) {
            py::arg("plan"), py::arg("game"), "The program for an engine without packed layouts.")
       .def_property_readonly("tensors", [](const Program& p) { return p.layout().tensors; })
       .def_property_readonly("windows", [](const Program& p) { return p.layout().windows; })
+      .def_property_readonly("maps",
+                             [](const Program& p) {
+                               py::list maps;  // (in, out, [(to, from, factor)])
+                               for (const FixedMaps& m : p.layout().maps) {
+                                 py::list links;
+                                 for (const FixedMap::Link& l : m.forward.links())
+                                   links.append(py::make_tuple(l.to, l.from, l.factor));
+                                 maps.append(py::make_tuple(m.forward.in, m.forward.out, links));
+                               }
+                               return maps;
+                             })
+      .def_property_readonly("groups",
+                             [](const Program& p) {
+                               std::vector<std::vector<int32_t>> all;  // of every element
+                               for (const Groups& g : p.layout().groups) all.push_back(g.of);
+                               return all;
+                             })
       .def_property_readonly("z", [](const Program& p) { return p.layout().z; })
       .def_property_readonly("x", [](const Program& p) { return p.layout().x; })
       .def_property_readonly("game", &Program::game)

@@ -41,19 +41,68 @@ Pass forward(Graph& g, Player player, const std::string& name, Ref parameters, N
   Pass pass{player, name, parameters, input, input, {}, {}};
   Recorder record(g, pass.tape);
   const auto& stages = g.layout.stages[index(player)];
+  std::vector<NodeId> outputs;
+  auto output_of = [&](int stage) { return stage < 0 ? input : outputs[stage]; };
   for (int i = 0; i < static_cast<int>(stages.size()); ++i) {
     const Stage& s = stages[i];
-    const bool last = i + 1 == static_cast<int>(stages.size()), active = s.activation != Activation::identity;
-    NodeId x = pass.output;
-    if (s.tensor >= 0)
-      x = record(g.affine(name + (active ? ".a" + std::to_string(i) : ".h" + std::to_string(i + 1)), parameters,
-                          s.tensor, x, false, true, g.node(x).rows, last && !active ? out : Ref{}));
-    if (active)
-      x = record(g.activate(name + ".h" + std::to_string(i + 1), x, s.activation, s.attributes, last ? out : Ref{}));
-    pass.output = x;
+    const bool active = s.activation != Activation::identity;
+    const Ref to = i + 1 == static_cast<int>(stages.size()) ? out : Ref{};
+    const std::string result = name + ".h" + std::to_string(i + 1), part = name + ".a" + std::to_string(i);
+    NodeId x = output_of(s.input);
+    auto affine = [&](NodeId of, bool whole) {
+      return record(
+          g.affine(whole ? result : part, parameters, s.tensor, of, false, true, g.node(of).rows, whole ? to : Ref{}));
+    };
+    auto fixed = [&](const std::string& what, NodeId of, int map) { return record(g.fixed(what, of, map)); };
+    switch (s.kind) {
+      case Stage::Kind::product:
+        if (s.tensor >= 0) x = affine(x, !active);
+        if (active) x = record(g.activate(result, x, s.activation, s.attributes, to));
+        break;
+      case Stage::Kind::prelu: {
+        const NodeId positive = record(g.activate(part + "+", x, Activation::relu, {}));
+        const NodeId negative = record(g.activate(part + "-", x, Activation::negative_part, {}));
+        x = record(g.add(result, positive, affine(negative, false), to));
+        break;
+      }
+      case Stage::Kind::normalise: {
+        const Groups& groups = g.layout.groups[s.map];
+        const NodeId mean = fixed(part + ".mean", x, groups.mean);
+        const NodeId centred = record(g.add(part + ".centred", x, fixed(part + ".-mean", mean, groups.less)));
+        const NodeId square = record(g.multiply(part + ".square", centred, centred));
+        const NodeId variance = fixed(part + ".variance", square, groups.mean);
+        const NodeId inverse = record(g.activate(part + ".inverse", variance, Activation::inverse_root, s.attributes));
+        x = record(g.multiply(result, centred, fixed(part + ".scale", inverse, groups.spread), kAll, to));
+        break;
+      }
+      case Stage::Kind::softmax:
+        x = record(g.softmax(result, x, s.map, to));
+        break;
+      case Stage::Kind::fixed:
+        x = record(g.fixed(result, x, s.map, false, kAll, to));
+        break;
+      case Stage::Kind::add:
+        x = record(g.add(result, x, output_of(s.other), to));
+        break;
+    }
+    outputs.push_back(x);
   }
+  pass.output = outputs.back();
   return pass;
 }
+
+namespace {
+
+// J d of a softmax p, and J^T d, which is the same: p d - p sum(p d) over each group.
+NodeId softmax_derivative(Graph& g, NodeId softmax, NodeId d, const std::string& name, int rows, Recorder& record) {
+  const Groups& groups = g.layout.groups[g.node(softmax).map];
+  const NodeId q = record(g.multiply(name, softmax, d, rows));
+  const NodeId sum = record(g.fixed(name, q, groups.sum));
+  const NodeId less = record(g.fixed(name, sum, groups.less));
+  return record(g.add(name, q, record(g.multiply(name, softmax, less))));
+}
+
+}  // namespace
 
 Jets push_forward(Graph& g, const Tape& tape, Jets tangents, const Direction& direction, const std::string& suffix,
                   Tape& made) {
@@ -76,6 +125,12 @@ Jets push_forward(Graph& g, const Tape& tape, Jets tangents, const Direction& di
             record(g.add(name, tangent, record(g.affine(name, n.parameters, n.tensor, dx, n.adjoint, false, n.rows))));
         break;
       }
+      case Node::Kind::fixed:
+        tangent = record(g.fixed(name, dx, n.map, n.adjoint));
+        break;
+      case Node::Kind::softmax:
+        if (dx != kZero) tangent = softmax_derivative(g, id, dx, name, kAll, record);
+        break;
       case Node::Kind::map:
         if (dx != kZero) tangent = record(g.multiply(name, record(g.derivative(id)), dx));
         break;
@@ -132,6 +187,12 @@ Jets pull_back(Graph& g, const Tape& tape, const Jets& results, const std::map<N
         }
         break;
       }
+      case Node::Kind::fixed:
+        give(n.x, g.fixed(name(n.x), cotangent, n.map, !n.adjoint, wanted(n.x)));
+        break;
+      case Node::Kind::softmax:
+        if (wanted(n.x) > 0) give(n.x, softmax_derivative(g, *it, cotangent, name(n.x), wanted(n.x), record));
+        break;
       case Node::Kind::map:
         give(n.x, g.multiply(name(n.x), record(g.derivative(*it)), cotangent, wanted(n.x)));
         break;
@@ -200,14 +261,17 @@ void write_gradient(Graph& g, const std::vector<Contribution>& all, Ref out, boo
       instr.out = g.tensor(out, tensor);
       if (!terms[i].bias) instr.out.bias_offset = -1;
       instr.accumulate = more;
+      // Of a diagonal: sums over rows, then over the elements of a number, in double.
+      int64_t scratch = t.diagonal() ? g.layout.target.pad(t.in) + 2 * g.layout.target.pad(t.n) : 0;
       if (theta) {
-        const int64_t weight = t.by_rows ? g.layout.packed_weight_size(t) : 0;
+        const int64_t weight = t.by_rows || t.diagonal() ? g.layout.packed_weight_size(t) : 0;
         const int64_t bias = t.bias >= 0 ? g.layout.packed_bias_size(t) : 0;
         instr.player = t.player;
         instr.theta = g.tensor(theta, tensor);
         instr.rate_scale = g.tensor(g.external(Slot::rate_scale, "rate_scale"), tensor);
-        if (weight + bias > 0) instr.scratch = g.scratch("F" + std::to_string(tensor), weight + bias);
+        scratch += weight + bias;
       }
+      if (scratch > 0) instr.scratch = g.scratch("F" + std::to_string(tensor), scratch);
       g.emit(instr);
       more = true;
       i += pair ? 2 : 1;

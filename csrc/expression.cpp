@@ -43,6 +43,7 @@ Expression exp(const Expression& a) { return Expression::make("exp", {a}); }
 Expression expm1(const Expression& a) { return Expression::make("expm1", {a}); }
 Expression log1p(const Expression& a) { return Expression::make("log1p", {a}); }
 Expression tanh(const Expression& a) { return Expression::make("tanh", {a}); }
+Expression erf(const Expression& a) { return Expression::make("erf", {a}); }
 Expression abs(const Expression& a) { return Expression::make("abs", {a}); }
 Expression sqrt(const Expression& a) { return Expression::make("sqrt", {a}); }
 Expression max(const Expression& a, const Expression& b) { return Expression::make("max", {a, b}); }

@@ -13,8 +13,8 @@ namespace pymgan {
 class Expression {
  public:
   struct Node {
-    // "constant" (value), "variable" (name), "add" "sub" "mul" "div" "neg" "exp" "expm1" "log1p" "tanh" "abs" "sqrt",
-    // "max" (NaN in the first argument stays), "where_positive" (args[0] > 0 ? args[1] : args[2])
+    // "constant" (value), "variable" (name), "add" "sub" "mul" "div" "neg" "exp" "expm1" "log1p" "tanh" "erf" "abs"
+    // "sqrt", "max" (NaN in the first argument stays), "where_positive" (args[0] > 0 ? args[1] : args[2])
     std::string op;
     std::string name;
     double value = 0;
@@ -42,6 +42,7 @@ Expression exp(const Expression& a);
 Expression expm1(const Expression& a);
 Expression log1p(const Expression& a);
 Expression tanh(const Expression& a);
+Expression erf(const Expression& a);
 Expression abs(const Expression& a);
 Expression sqrt(const Expression& a);
 Expression max(const Expression& a, const Expression& b);

@@ -1,7 +1,7 @@
 // Activations and losses with their derivatives, each written once. S is whatever has +, -, *, /, a conversion from
-// double and exp, expm1, log1p, tanh, abs, max (NaN in the first argument stays) and where_positive(c, a, b) = c > 0 ?
-// a : b: a vector (cpu/simd.h), or a recorder of expressions (expression.h), through which the engines in Python get
-// the same formulas.
+// double and exp, expm1, log1p, tanh, erf, sqrt, abs, max (NaN in the first argument stays) and where_positive(c, a, b)
+// = c > 0 ? a : b: a vector (cpu/simd.h), or a recorder of expressions (expression.h), through which the engines in
+// Python get the same formulas.
 #pragma once
 
 #include <array>
@@ -18,12 +18,16 @@ inline bool from_output(Activation activation, const std::array<double, 2>& attr
     case Activation::relu:
     case Activation::tanh:
     case Activation::sigmoid:
+    case Activation::inverse_root:
       return true;
     case Activation::leaky_relu:
       return attributes[0] >= 0;  // a negative slope hides the sign of a
     case Activation::elu:
     case Activation::silu:
     case Activation::softplus:
+    case Activation::gelu:
+    case Activation::gelu_tanh:
+    case Activation::negative_part:  // at zero it is not the positive part's turn
       return false;
   }
   return false;
@@ -31,7 +35,15 @@ inline bool from_output(Activation activation, const std::array<double, 2>& attr
 
 // f'' is not identically zero.
 inline bool curved(Activation activation) {
-  return activation != Activation::identity && activation != Activation::leaky_relu && activation != Activation::relu;
+  switch (activation) {
+    case Activation::identity:
+    case Activation::leaky_relu:
+    case Activation::relu:
+    case Activation::negative_part:
+      return false;
+    default:
+      return true;
+  }
 }
 
 namespace formulas {
@@ -155,6 +167,71 @@ struct Sigmoid {
   }
 };
 
+struct GELU {  // a Phi(a), with Phi the standard normal's distribution
+  template <class S>
+  static S value(S x, S, S) {
+    return x * distribution(x);
+  }
+  template <class S>
+  static Derivatives<S> derivatives(S a, S, S) {
+    const S square = a * a, density = S(0.39894228040143267794) * exp(S(-0.5) * square);
+    return {distribution(a) + a * density, density * (S(2.0) - square), density * a * (square - S(4.0))};
+  }
+
+ private:
+  template <class S>
+  static S distribution(S x) {
+    return S(0.5) * (S(1.0) + erf(S(0.70710678118654752440) * x));
+  }
+};
+
+struct TanhGELU {  // a sigmoid(v), v = 2 sqrt(2 / pi) (a + 0.044715 a^3)
+  template <class S>
+  static S value(S x, S, S) {
+    return x * sigmoids(inner(x)).of;
+  }
+  template <class S>
+  static Derivatives<S> derivatives(S a, S, S) {
+    const S c(kCubic), two(kScale), square = a * a;
+    const S v1 = two * (S(1.0) + S(3.0) * c * square), v2 = two * S(6.0) * c * a, v3 = two * S(6.0) * c;
+    const auto [s, t] = sigmoids(inner(a));
+    const S s1 = s * t, s2 = s1 * (t - s), s3 = s1 * (S(1.0) - S(6.0) * s1);
+    const S g1 = s1 * v1, g2 = s2 * v1 * v1 + s1 * v2;
+    const S g3 = s3 * v1 * v1 * v1 + S(3.0) * s2 * v1 * v2 + s1 * v3;
+    return {s + a * g1, S(2.0) * g1 + a * g2, S(3.0) * g2 + a * g3};
+  }
+
+ private:
+  static constexpr double kScale = 1.59576912160573071176, kCubic = 0.044715;
+  template <class S>
+  static S inner(S x) {
+    return S(kScale) * (x + S(kCubic) * x * x * x);
+  }
+};
+
+struct NegativePart {
+  template <class S>
+  static S value(S x, S, S) {
+    return where_positive(x, S(0.0), x);
+  }
+  template <class S>
+  static Derivatives<S> derivatives(S a, S, S) {
+    return {where_positive(a, S(0.0), S(1.0)), S(0.0), S(0.0)};
+  }
+};
+
+struct InverseRoot {  // p0: eps
+  template <class S>
+  static S value(S x, S eps, S) {
+    return S(1.0) / sqrt(x + eps);
+  }
+  template <class S>
+  static Derivatives<S> derivatives(S h, S, S) {
+    const S square = h * h, cube = h * square;
+    return {S(-0.5) * cube, S(0.75) * cube * square, S(-1.875) * cube * square * square};
+  }
+};
+
 // Calls visitor with the struct of `activation`.
 template <class Visitor>
 auto visit(Activation activation, const Visitor& visitor) {
@@ -173,6 +250,14 @@ auto visit(Activation activation, const Visitor& visitor) {
       return visitor(Tanh{});
     case Activation::sigmoid:
       return visitor(Sigmoid{});
+    case Activation::gelu:
+      return visitor(GELU{});
+    case Activation::gelu_tanh:
+      return visitor(TanhGELU{});
+    case Activation::negative_part:
+      return visitor(NegativePart{});
+    case Activation::inverse_root:
+      return visitor(InverseRoot{});
     case Activation::identity:
       break;
   }

@@ -140,7 +140,7 @@ class Fusion {
   void lead(Instr& i, NodeId affine) {
     const Node& n = g.node(affine);
     const Tensor& t = g.layout.tensors[n.tensor];
-    i.op = Op::product;
+    i.op = t.diagonal() ? Op::diagonal : Op::product;
     i.adjoint = n.adjoint;
     i.depth = n.adjoint ? t.n : t.k;
     i.window = t.window;
@@ -195,6 +195,13 @@ class Fusion {
         i.a0 = take(n.x);
         i.b0 = take(n.y);
         return;
+      case Node::Kind::fixed:
+      case Node::Kind::softmax:
+        i.op = n.kind == Node::Kind::fixed ? Op::fixed : Op::softmax;
+        i.map = n.map;
+        i.adjoint = n.adjoint;
+        i.a0 = take(n.x);
+        return;
       case Node::Kind::map:
       case Node::Kind::leaf:
         i.op = Op::elementwise;
@@ -206,7 +213,8 @@ class Fusion {
   // Before an activation or a chain rule.
   void accumulate_before(Instr& i, NodeId x, int rows) {
     const Node& n = g.node(x);
-    const bool own = n.kind == Node::Kind::map || (n.kind == Node::Kind::multiply && behind(n.x) != n.x);
+    const bool own = n.kind == Node::Kind::map || n.kind == Node::Kind::fixed || n.kind == Node::Kind::softmax ||
+                     (n.kind == Node::Kind::multiply && behind(n.x) != n.x);
     if (first_reader(x) && n.rows == rows && !own) {
       swallow(x);
       accumulate(i, x);

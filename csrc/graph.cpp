@@ -138,6 +138,7 @@ Graph::Key Graph::key(const Node& n) const {
           n.parameters.value,
           changed == changes_.end() ? 0 : changed->second,
           n.tensor * 4 + n.adjoint * 2 + n.bias,
+          n.map,
           leaf ? n.value.value : n.by.value,
           leaf ? n.value.row : n.by.row,
           static_cast<int64_t>(n.activation),
@@ -193,6 +194,28 @@ NodeId Graph::affine(const std::string& name, Ref parameters, int tensor, NodeId
   return record(name, n, out);
 }
 
+NodeId Graph::fixed(const std::string& name, NodeId x, int map, bool adjoint, int rows, Ref out) {
+  if (x == kZero || rows == 0) return kZero;
+  Node n;
+  n.kind = Node::Kind::fixed;
+  n.x = x;
+  n.map = map;
+  n.adjoint = adjoint;
+  n.rows = std::min(rows, node(x).rows);
+  n.columns = adjoint ? layout.maps[map].forward.in : layout.maps[map].forward.out;
+  return record(name, n, out);
+}
+
+NodeId Graph::softmax(const std::string& name, NodeId x, int groups, Ref out) {
+  Node n;
+  n.kind = Node::Kind::softmax;
+  n.x = x;
+  n.map = groups;
+  n.rows = node(x).rows;
+  n.columns = node(x).columns;
+  return record(name, n, out);
+}
+
 NodeId Graph::activate(const std::string& name, NodeId x, Activation activation,
                        const std::array<double, 2>& attributes, Ref out) {
   Node n;
@@ -213,7 +236,7 @@ NodeId Graph::derivative(NodeId map) {
   return record(name(map) + "'", n);
 }
 
-NodeId Graph::multiply(const std::string& name, NodeId x, NodeId y, int rows) {
+NodeId Graph::multiply(const std::string& name, NodeId x, NodeId y, int rows, Ref out) {
   if (x == kZero || y == kZero || rows == 0) return kZero;
   auto rank = [&](NodeId i) { return std::pair(node(i).kind == Node::Kind::map && node(i).order > 0 ? 0 : 1, i); };
   if (rank(y) < rank(x)) std::swap(x, y);
@@ -223,10 +246,10 @@ NodeId Graph::multiply(const std::string& name, NodeId x, NodeId y, int rows) {
   n.y = y;
   n.rows = std::min({rows, node(x).rows, node(y).rows});
   n.columns = node(x).columns;
-  return record(name, n);
+  return record(name, n, out);
 }
 
-NodeId Graph::add(const std::string& name, NodeId x, NodeId y) {
+NodeId Graph::add(const std::string& name, NodeId x, NodeId y, Ref out) {
   if (x == kZero) return y;
   if (y == kZero) return x;
   Node n;
@@ -235,7 +258,7 @@ NodeId Graph::add(const std::string& name, NodeId x, NodeId y) {
   n.y = y;
   n.rows = std::max(node(x).rows, node(y).rows);
   n.columns = node(x).columns;
-  return record(name, n);
+  return record(name, n, out);
 }
 
 NodeId Graph::scale(const std::string& name, NodeId x, Ref by, int rows) {

@@ -24,7 +24,9 @@ inline constexpr NodeId kZero = -1;  // identically zero: never computed, and ne
 struct Node {
   enum class Kind : uint8_t {
     leaf,      // written by an instruction outside of the graph
-    affine,    // W x + b, or W^T x, with one tensor of a parameter vector
+    affine,    // W x + b, or W^T x, with one tensor of a parameter vector; or w x + b, element by element
+    fixed,     // A x, or A^T x, with one of the layout's maps
+    softmax,   // of x over groups
     map,       // f^(order)(x), an activation or a derivative of one
     multiply,  // x y, element by element
     add,       // x + y
@@ -38,6 +40,7 @@ struct Node {
   Ref parameters;  // affine; of the whole vector
   int tensor = -1;
   bool adjoint = false, bias = false;
+  int map = -1;  // fixed, softmax
 
   Activation activation = Activation::identity;  // map
   std::array<double, 2> attributes{};
@@ -84,11 +87,13 @@ class Graph {
   // `name` of a node is its value's; `rows`: how many are wanted of those that the arguments cover.
   NodeId affine(const std::string& name, Ref parameters, int tensor, NodeId x, bool adjoint, bool bias, int rows,
                 Ref out = {});
+  NodeId fixed(const std::string& name, NodeId x, int map, bool adjoint = false, int rows = kAll, Ref out = {});
+  NodeId softmax(const std::string& name, NodeId x, int groups, Ref out = {});
   NodeId activate(const std::string& name, NodeId x, Activation activation, const std::array<double, 2>& attributes,
                   Ref out = {});
   NodeId derivative(NodeId map);  // the next derivative of a map, at the same place; may be kZero
-  NodeId multiply(const std::string& name, NodeId x, NodeId y, int rows = kAll);
-  NodeId add(const std::string& name, NodeId x, NodeId y);
+  NodeId multiply(const std::string& name, NodeId x, NodeId y, int rows = kAll, Ref out = {});
+  NodeId add(const std::string& name, NodeId x, NodeId y, Ref out = {});
   NodeId scale(const std::string& name, NodeId x, Ref by, int rows = kAll);
   const Node& node(NodeId n) const { return nodes_[n]; }
   Ref ref(NodeId n) const { return nodes_[n].value; }
@@ -103,7 +108,7 @@ class Graph {
 
  private:
   using Item = std::variant<NodeId, Instr>;
-  using Key = std::array<int64_t, 13>;
+  using Key = std::array<int64_t, 14>;
   struct Dot {
     NodeId x;
     Ref out;

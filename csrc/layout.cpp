@@ -1,7 +1,6 @@
 #include "layout.h"
 
 #include <numeric>
-#include <stdexcept>
 #include <utility>
 
 namespace pymgan {
@@ -35,12 +34,10 @@ Layout::Layout(const Plan& plan, const Target& chosen)
   z = form_of(plan.generator.in_shape);
   x = form_of(plan.discriminator.in_shape);
   add_network(plan.generator, Player::generator);
-  if (stages[0].back().to != x && !(stages[0].back().to.flat() && x.flat()))
-    throw std::invalid_argument("plan: expected the generator's output to lie as the discriminator's input");
   add_network(plan.discriminator, Player::discriminator);
   for (Tensor& t : tensors) {
     int64_t& at = size[index(t.player)];
-    t.by_rows = target.packed && t.n <= target.narrow;
+    t.by_rows = target.packed && t.n <= target.narrow && !t.diagonal();
     t.packed_weight = at;
     at += packed_weight_size(t);
     if (t.bias >= 0) {
@@ -54,7 +51,7 @@ Layout::Layout(const Plan& plan, const Target& chosen)
 }
 
 int64_t Layout::packed_weight_size(const Tensor& t) const {
-  return t.by_rows ? t.n * target.pad(t.inputs()) : target.pad(t.n) * t.inputs();
+  return t.by_rows ? t.n * target.pad(t.inputs()) : target.pad(t.n) * t.inputs();  // of a diagonal: one input
 }
 
 Form Layout::form_of(const std::vector<int64_t>& shape) const {
@@ -72,43 +69,153 @@ Form Layout::form_after(const Network& net, size_t row) const {
   return flat_form(net.rows[row].out_features());
 }
 
-void Layout::add_network(const Network& net, Player player) {
+int Layout::add_stage(Player player, Stage stage, const Form& from, const Form& to) {
+  stage.from = from, stage.to = to;
+  stage.in = from.stored(), stage.out = to.stored();
+  if (stage.tensor >= 0) stage.window = tensors[stage.tensor].window;
   auto& own = stages[index(player)];
-  Form form = form_of(net.in_shape);
-  bool open = false;  // the last stage is a product that can still take an activation
+  own.push_back(stage);
+  return static_cast<int>(own.size()) - 1;
+}
+
+int Layout::add_map(FixedMap map) {
+  FixedMap back = map.transposed();
+  maps.push_back({std::move(map), std::move(back)});
+  return static_cast<int>(maps.size()) - 1;
+}
+
+// The stage's output, or a copy of it in another order.
+int Layout::lay_out_as(Player player, int stage, const Form& from, const Form& to) {
+  if (from.lies_as(to)) return stage;
+  std::vector<FixedMap::Link> links;
+  for (int f = 0; f < from.features(); ++f) links.push_back({to.element(f), from.element(f), 1.0});
+  Stage copy;
+  copy.kind = Stage::Kind::fixed;
+  copy.input = stage;
+  copy.map = add_map(FixedMap(from.stored(), to.stored(), std::move(links)));
+  return add_stage(player, copy, from, to);
+}
+
+int Layout::add_groups(const PlanRow& row, const Form& form) {
+  Groups g;
+  g.count = static_cast<int>(row.kinds());
+  g.of.assign(form.stored(), -1);
+  std::vector<int> size(g.count);
+  for (int32_t of : row.of) ++size[of];
+  std::vector<FixedMap::Link> sum, mean, less;
+  for (int f = 0; f < form.features(); ++f) {
+    const int32_t of = row.of[f], at = form.element(f);
+    g.of[at] = of;
+    sum.push_back({of, at, 1.0});
+    mean.push_back({of, at, 1.0 / size[of]});
+    less.push_back({at, of, -1.0});
+  }
+  const int in = form.stored();
+  FixedMap sums(in, g.count, std::move(sum));
+  g.spread = add_map(sums.transposed());
+  g.sum = add_map(std::move(sums));
+  g.mean = add_map(FixedMap(in, g.count, std::move(mean)));
+  g.less = add_map(FixedMap(g.count, in, std::move(less)));
+  groups.push_back(std::move(g));
+  return static_cast<int>(groups.size()) - 1;
+}
+
+void Layout::add_network(const Network& net, Player player) {
+  // Of every row, and in front of them of the input.
+  std::vector<int> stage_of{-1}, origin{0}, readers(net.rows.size() + 1);  // origin: the row whose value it passes on
+  std::vector<Form> form_of_row{form_of(net.in_shape)};
+  for (const PlanRow& row : net.rows) {
+    const bool passes =
+        row.kind == LayerKind::reshape || (row.kind == LayerKind::activation && row.activation == Activation::identity);
+    const int before = origin[row.input + 1];
+    origin.push_back(passes ? before : static_cast<int>(origin.size()));
+    if (passes) continue;
+    ++readers[before];
+    if (row.kind == LayerKind::add) ++readers[origin[row.other + 1]];
+  }
   for (size_t i = 0; i < net.rows.size(); ++i) {
     const PlanRow& row = net.rows[i];
+    Stage stage;
+    stage.input = stage_of[row.input + 1];
+    Form from = form_of_row[row.input + 1], to = from;
+    int made = -1;
     switch (row.kind) {
       case LayerKind::reshape:
-        // A sample that is flattened stays as it lies; the Linear after it knows.
-        if (const Form wanted = form_of(row.out_shape);
-            row.out_shape.size() > 1 && wanted != form && !(wanted.flat() && form.flat()))
-          throw std::invalid_argument("plan: layer " + row.name +
-                                      ": expected a Linear before a sample is unflattened, got another layer");
+        // A sample that is flattened stays as it lies; the layer after it knows.
+        if (row.out_shape.size() > 1) to = form_of(row.out_shape);
+        made = lay_out_as(player, stage.input, from, to);
+        break;
+      case LayerKind::convolution:
+        to = form_of(row.in_shape);
+        stage.input = lay_out_as(player, stage.input, from, to);
+        from = std::exchange(to, form_of(row.out_shape));
+        add_convolution(row, player, from, to);
+        stage.tensor = static_cast<int>(tensors.size()) - 1;
         break;
       case LayerKind::linear:
-      case LayerKind::convolution: {
-        const bool linear = row.kind == LayerKind::linear;
-        const Form to = linear ? form_after(net, i) : form_of(row.out_shape);
-        if (linear)
-          add_linear(row, player, form, to);
-        else
-          add_convolution(row, player, form, to);
-        const int tensor = static_cast<int>(tensors.size()) - 1;
-        own.push_back({tensor, Activation::identity, {}, form, to, form.stored(), to.stored(), tensors[tensor].window});
-        form = to;
-        open = true;
+        to = form_after(net, i);
+        add_linear(row, player, from, to);
+        stage.tensor = static_cast<int>(tensors.size()) - 1;
+        break;
+      case LayerKind::diagonal:
+      case LayerKind::prelu:
+        if (row.kind == LayerKind::prelu) stage.kind = Stage::Kind::prelu;
+        add_diagonal(row, player, from);
+        stage.tensor = static_cast<int>(tensors.size()) - 1;
+        break;
+      case LayerKind::activation: {
+        made = stage.input;
+        if (row.activation == Activation::identity) break;
+        auto& own = stages[index(player)];
+        const bool open = made >= 0 && made + 1 == static_cast<int>(own.size()) &&
+                          readers[origin[row.input + 1]] == 1 && own[made].kind == Stage::Kind::product &&
+                          own[made].activation == Activation::identity;
+        if (!open) made = add_stage(player, stage, from, to);
+        own[made].activation = row.activation;
+        own[made].attributes = row.attributes;
         break;
       }
-      case LayerKind::activation:
-        if (row.activation == Activation::identity) break;
-        if (!open) own.push_back({-1, Activation::identity, {}, form, form, form.stored(), form.stored(), -1});
-        own.back().activation = row.activation;
-        own.back().attributes = row.attributes;
-        open = false;
+      case LayerKind::normalise:
+      case LayerKind::softmax:
+        stage.kind = row.kind == LayerKind::softmax ? Stage::Kind::softmax : Stage::Kind::normalise;
+        stage.map = add_groups(row, from);
+        stage.attributes = row.attributes;
+        break;
+      case LayerKind::fixed: {
+        to = form_of(row.out_shape);
+        std::vector<FixedMap::Link> links;
+        for (int f = 0; f < to.features(); ++f)
+          for (int32_t at = row.starts[f]; at < row.starts[f + 1]; ++at)
+            links.push_back({to.element(f), from.element(row.sources[at]), row.factors[at]});
+        stage.kind = Stage::Kind::fixed;
+        stage.map = add_map(FixedMap(from.stored(), to.stored(), std::move(links)));
+        break;
+      }
+      case LayerKind::add:
+        stage.kind = Stage::Kind::add;
+        stage.other = lay_out_as(player, stage_of[row.other + 1], form_of_row[row.other + 1], to);
         break;
     }
+    const bool stays = row.kind == LayerKind::reshape || row.kind == LayerKind::activation;
+    stage_of.push_back(stays ? made : add_stage(player, stage, from, to));
+    form_of_row.push_back(to);
   }
+  // G's samples are D's input; D's score is one number.
+  if (player == Player::generator) lay_out_as(player, stage_of.back(), form_of_row.back(), x);
+}
+
+void Layout::add_diagonal(const PlanRow& row, Player player, const Form& form) {
+  Tensor t;
+  t.player = player;
+  t.in = t.out = form.stored();
+  t.n = static_cast<int>(row.kinds());
+  t.k = 1;
+  t.weight = row.weight;
+  t.bias = row.bias;
+  t.bias_ld = t.n;
+  t.of.assign(form.stored(), -1);
+  for (int f = 0; f < form.features(); ++f) t.of[form.element(f)] = row.of[f];
+  tensors.push_back(std::move(t));
 }
 
 void Layout::add_linear(const PlanRow& row, Player player, const Form& from, const Form& to) {
@@ -144,8 +251,6 @@ void Layout::add_linear(const PlanRow& row, Player player, const Form& from, con
 }
 
 void Layout::add_convolution(const PlanRow& row, Player player, const Form& from, const Form& to) {
-  if (from != form_of(row.in_shape))
-    throw std::invalid_argument("plan: layer " + row.name + ": expected its input to lie as an image");
   Tensor t;
   t.player = player;
   t.in = from.stored();

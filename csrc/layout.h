@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "fixed_map.h"
 #include "plan.h"
 #include "window.h"
 
@@ -31,10 +32,13 @@ struct Form {
   int stored() const { return sites * ld; }
   int features() const { return sites * channels; }
   bool flat() const { return ld == channels && (sites == 1 || channels == 1); }
+  bool lies_as(const Form& other) const { return *this == other || (flat() && other.flat()); }
+  int element(int feature) const { return feature % sites * ld + feature / sites; }  // of a feature in torch's order
   auto operator<=>(const Form&) const = default;
 };
 
-// One layer's weight [n][taps][k] (outputs, taps, inputs) and bias [bias_sites][n].
+// One layer's weight [n][taps][k] (outputs, taps, inputs) and bias [bias_sites][n]; or numbers w [n] and b [n] that a
+// sample's elements are multiplied with and moved by.
 struct Tensor {
   Player player;
   int n = 0, k = 0, taps = 1;
@@ -49,12 +53,18 @@ struct Tensor {
   std::vector<int64_t> weight_tap{0};
   int64_t packed_weight = -1, packed_bias = -1;  // in the engine's vector, counted from the player's own start
   bool by_rows = false;                          // [n][pad(taps * k)] rather than panels of [taps][k][lanes]
+  std::vector<int32_t> of;                       // [in] the number of every element, -1: padding. Empty: a product
 
+  bool diagonal() const { return !of.empty(); }
   int inputs() const { return taps * k; }
 };
 
 struct Stage {
-  int tensor = -1;  // index into Layout::tensors; -1: activation only
+  enum class Kind : uint8_t { product, prelu, normalise, softmax, fixed, add };  // product: or diagonal, or none
+  Kind kind = Kind::product;
+  int input = -1, other = -1;  // stages whose outputs it reads (other: add); -1: the network's input
+  int tensor = -1;             // index into Layout::tensors; -1: activation only
+  int map = -1;                // index into Layout::maps (fixed) or Layout::groups (normalise, softmax)
   Activation activation = Activation::identity;
   std::array<double, 2> attributes{};
   Form from, to;
@@ -66,11 +76,25 @@ struct Windows {
   Window forward, back;
 };
 
+struct FixedMaps {
+  FixedMap forward, back;
+};
+
+// Of a sample's features.
+struct Groups {
+  int count = 0;
+  std::vector<int32_t> of;  // [in] the group of every element, -1: padding
+  // indices into Layout::maps: from features to groups, and from a group to its features
+  int sum, mean, spread, less;  // less: times -1
+};
+
 struct Layout {
   Target target;
   std::vector<Tensor> tensors;
   std::array<std::vector<Stage>, 2> stages;
   std::vector<Windows> windows;
+  std::vector<FixedMaps> maps;
+  std::vector<Groups> groups;
   Form z, x;                       // of the generator's input and output
   std::array<int64_t, 2> size{};   // packed elements of each player
   std::array<int64_t, 2> start{};  // of each player in the packed vector of both
@@ -82,13 +106,18 @@ struct Layout {
   int site_ld(int sites, int channels) const {
     return sites == 1 || channels <= target.narrow ? channels : static_cast<int>(target.pad(channels));
   }
-  int64_t packed_weight_size(const Tensor& t) const;
+  int64_t packed_weight_size(const Tensor& t) const;  // of a diagonal: [n], then padding
   int64_t packed_bias_size(const Tensor& t) const { return target.pad(t.bias_sites * t.bias_ld); }
 
  private:
   bool spatial_;  // samples with extents lie site by site
   void add_network(const Network& net, Player player);
+  int add_stage(Player player, Stage stage, const Form& from, const Form& to);
+  int lay_out_as(Player player, int stage, const Form& from, const Form& to);
+  int add_map(FixedMap map);
+  int add_groups(const PlanRow& row, const Form& form);
   Form form_after(const Network& net, size_t row) const;
+  void add_diagonal(const PlanRow& row, Player player, const Form& form);
   void add_linear(const PlanRow& row, Player player, const Form& from, const Form& to);
   void add_convolution(const PlanRow& row, Player player, const Form& from, const Form& to);
 };

@@ -10,7 +10,8 @@ Activation activation_of(const std::string& name) {
       {"identity", Activation::identity}, {"leaky_relu", Activation::leaky_relu},
       {"relu", Activation::relu},         {"elu", Activation::elu},
       {"silu", Activation::silu},         {"softplus", Activation::softplus},
-      {"tanh", Activation::tanh},         {"sigmoid", Activation::sigmoid}};
+      {"tanh", Activation::tanh},         {"sigmoid", Activation::sigmoid},
+      {"gelu", Activation::gelu},         {"gelu_tanh", Activation::gelu_tanh}};
   if (auto at = names.find(name); at != names.end()) return at->second;
   throw std::invalid_argument("plan: unknown activation '" + name + "'");
 }

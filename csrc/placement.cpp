@@ -57,6 +57,8 @@ void Graph::bring_transposed() {
       const int64_t row = layout.target.pad((instr.adjoint ? w.back : w.forward).most_taps * instr.depth);
       instr.scratch = scratch("window", 2 * (kWindowTile + layout.target.narrow) * row);
     }
+    if (instr.op == Op::softmax) instr.scratch = scratch("softmax", 2 * layout.groups[instr.map].count);
+    if (instr.op == Op::diagonal) instr.scratch = scratch("numbers", 3 * layout.target.pad(instr.columns));
     visit_operands(instr, [&](const Ref& r, bool written) {
       if (written && value(r).shape == Shape::parameters)
         std::erase_if(transposed, [&](const auto& entry) { return entry.first.first == r.value; });
@@ -118,7 +120,7 @@ void Graph::count() {
     if (instr.op == Op::product) {
       const int64_t each = 2 * instr.rows * products_a_sample(instr, instr.b0 ? instr.b0 : instr.b1);
       instr.flops = (instr.a0 ? each : 0) + (instr.a1 ? each : 0);
-    } else if (instr.op == Op::outer) {
+    } else if (instr.op == Op::outer && !layout.tensors[instr.out.tensor].diagonal()) {
       instr.flops = 2 * products_a_sample(instr, instr.out) * (instr.rows0 + (instr.a1 ? instr.rows1 : 0));
     }
     instr.bytes = 0;

@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <utility>
 
@@ -14,6 +15,7 @@ int64_t numel(const std::vector<int64_t>& shape) {
 
 int64_t PlanRow::in_features() const { return numel(in_shape); }
 int64_t PlanRow::out_features() const { return numel(out_shape); }
+int64_t PlanRow::kinds() const { return of.empty() ? 0 : int64_t{*std::max_element(of.begin(), of.end())} + 1; }
 
 bool Network::convolves() const {
   return std::any_of(rows.begin(), rows.end(), [](const PlanRow& r) { return r.kind == LayerKind::convolution; });
@@ -63,12 +65,37 @@ void check_convolution(const std::string& network, const PlanRow& row, std::vect
   if (row.bias >= 0) ranges.emplace_back(row.bias, row.bias + row.out_shape[0]);
 }
 
+void check_of(const std::string& network, const PlanRow& row) {
+  if (static_cast<int64_t>(row.of.size()) != row.in_features())
+    fail(network, row, "expected a parameter or group for each feature");
+  std::vector<bool> seen(row.of.size());
+  for (int32_t of : row.of) {
+    if (of < 0 || of >= static_cast<int32_t>(seen.size()))
+      fail(network, row, "expected parameters or groups from 0, no more than features");
+    seen[of] = true;
+  }
+  if (std::find(seen.begin(), seen.begin() + row.kinds(), false) != seen.begin() + row.kinds())
+    fail(network, row, "expected a feature for each parameter or group");
+}
+
+void check_fixed(const std::string& network, const PlanRow& row) {
+  const auto count = static_cast<int64_t>(row.sources.size());
+  bool fits = static_cast<int64_t>(row.starts.size()) == row.out_features() + 1 && row.starts[0] == 0 &&
+              std::is_sorted(row.starts.begin(), row.starts.end()) && row.starts.back() == count &&
+              static_cast<int64_t>(row.factors.size()) == count && count <= kMaximumFeatures;
+  for (int32_t source : row.sources) fits &= source >= 0 && source < row.in_features();
+  for (double factor : row.factors) fits &= std::isfinite(factor);
+  if (!fits) fail(network, row, "expected sources within the input, with finite factors, for each output");
+}
+
 void check_row(const std::string& network, const Network& net, int index, std::vector<Range>& ranges) {
   const PlanRow& row = net.rows[index];
-  if (row.input != index - 1)
-    fail(network, row, "expected the input to be the row before, got row " + std::to_string(row.input));
-  const auto& before = row.input < 0 ? net.in_shape : net.rows[row.input].out_shape;
-  if (row.in_shape != before) fail(network, row, "expected the input shape to be the shape before it");
+  auto shape_of = [&](int input) -> const std::vector<int64_t>& {
+    if (input < -1 || input >= index)
+      fail(network, row, "expected the input to be a row before, got row " + std::to_string(input));
+    return input < 0 ? net.in_shape : net.rows[input].out_shape;
+  };
+  if (row.in_shape != shape_of(row.input)) fail(network, row, "expected the input shape to be the shape before it");
   for (const auto* shape : {&row.in_shape, &row.out_shape})
     for (int64_t extent : *shape)
       if (extent < 1 || extent > kMaximumFeatures)
@@ -83,8 +110,21 @@ void check_row(const std::string& network, const Network& net, int index, std::v
     if (row.weight < 0) fail(network, row, "expected a weight offset");
     ranges.emplace_back(row.weight, row.weight + row.in_features() * row.out_features());
     if (row.bias >= 0) ranges.emplace_back(row.bias, row.bias + row.out_features());
+  } else if (row.kind == LayerKind::diagonal || row.kind == LayerKind::prelu) {
+    if (row.in_shape != row.out_shape) fail(network, row, "expected the output to have the input's shape");
+    check_of(network, row);
+    if (row.weight < 0) fail(network, row, "expected a weight offset");
+    if (row.kind == LayerKind::prelu && row.bias >= 0) fail(network, row, "expected no bias");
+    ranges.emplace_back(row.weight, row.weight + row.kinds());
+    if (row.bias >= 0) ranges.emplace_back(row.bias, row.bias + row.kinds());
   } else {
     if (row.weight >= 0 || row.bias >= 0) fail(network, row, "expected no parameters");
+    if (row.kind == LayerKind::fixed) return check_fixed(network, row);
+    if (row.kind == LayerKind::add && row.in_shape != shape_of(row.other))
+      fail(network, row, "expected two inputs of one shape");
+    if (row.kind == LayerKind::normalise || row.kind == LayerKind::softmax) check_of(network, row);
+    if (row.kind == LayerKind::normalise && !(row.attributes[0] >= 0 && std::isfinite(row.attributes[0])))
+      fail(network, row, "expected a finite eps from 0");
     if (row.in_features() != row.out_features()) fail(network, row, "expected as many outputs as inputs");
   }
 }

@@ -9,11 +9,35 @@
 
 namespace pymgan {
 
-enum class LayerKind : uint8_t { linear, convolution, activation, reshape };
+enum class LayerKind : uint8_t {
+  linear,
+  convolution,
+  activation,
+  reshape,
+  diagonal,   // w x + b, with parameters that features share
+  prelu,      // x > 0 ? x : w x, likewise
+  normalise,  // (x - mean) / sqrt(variance + eps), over groups of a sample's features
+  softmax,    // over groups
+  fixed,      // a linear map without parameters
+  add,        // of two rows' outputs
+};
 
 // Activations of layers; formulas.h holds f, f', f''. `identity` also means "no activation".
-enum class Activation : uint8_t { identity, leaky_relu, relu, elu, silu, softplus, tanh, sigmoid };
-inline constexpr int kActivations = 8;
+// negative_part is min(x, 0) and inverse_root 1 / sqrt(x + eps): parts of PReLU and of normalisations.
+enum class Activation : uint8_t {
+  identity,
+  leaky_relu,
+  relu,
+  elu,
+  silu,
+  softplus,
+  tanh,
+  sigmoid,
+  gelu,
+  gelu_tanh,
+  negative_part,
+  inverse_root
+};
 
 enum class Loss : uint8_t { nonsaturating, saturating, hinge, least_squares, wasserstein, relativistic };
 
@@ -36,16 +60,23 @@ struct PlanRow {
   LayerKind kind = LayerKind::reshape;
   std::string name;  // as the user knows it: "3: Linear(64, 64)"
   int input = -1;
+  int other = -1;                            // add: the second row
   std::vector<int64_t> in_shape, out_shape;  // one sample
   int64_t weight = -1, bias = -1;            // offsets into the flat phi; -1: none
   Activation activation = Activation::identity;
-  std::array<double, 2> attributes{};  // slope (leaky_relu), alpha (elu), beta and threshold (softplus)
+  // slope (leaky_relu), alpha (elu), beta and threshold (softplus), eps (inverse_root, normalise)
+  std::array<double, 2> attributes{};
   // convolution: one number a spatial dimension; shapes are (channels, extents ...)
   std::vector<int64_t> kernel, stride, padding, dilation;
   bool transposed = false;
+  std::vector<int32_t> of;  // of every feature its parameter (diagonal, prelu) or its group (normalise, softmax)
+  // fixed: output i is the sum of factors[j] input[sources[j]] over j from starts[i] to starts[i + 1]
+  std::vector<int32_t> starts, sources;
+  std::vector<double> factors;
 
   int64_t in_features() const;
   int64_t out_features() const;
+  int64_t kinds() const;  // of parameters or groups in `of`
 };
 
 struct Network {

@@ -9,9 +9,10 @@
 namespace pymgan {
 
 const char* name(Op op) {
-  static const char* const names[] = {"noise",   "load",      "input",       "fill",    "add",     "spread", "rate",
-                                      "product", "outer",     "elementwise", "row_dot", "combine", "mix",    "penalty",
-                                      "head",    "transpose", "check",       "update",  "adjoint", "output"};
+  static const char* const names[] = {"noise",       "load",    "input",    "fill",    "add",     "spread",
+                                      "rate",        "product", "diagonal", "fixed",   "softmax", "outer",
+                                      "elementwise", "row_dot", "combine",  "mix",     "penalty", "head",
+                                      "transpose",   "check",   "update",   "adjoint", "output"};
   return names[static_cast<int>(op)];
 }
 

@@ -28,7 +28,11 @@ enum class Op : uint8_t {
   spread,       // out [rows][columns]: column 0 = a0 [rows] (absent: 1), padding 0
   rate,         // out [rows] = -rate a0 [rows] (absent: 1) with the player's rate; 0 where it is inactive
   product,      // out = apply(scale * (a0 B0 + bias) + a1 B1), rowsum(dot_out) += rowsum(dot * (a0 B0 + bias))
+  diagonal,     // the same with numbers w and b of a diagonal tensor, element by element
+  fixed,        // out = a0 through Layout::maps[map]; adjoint: through its transpose
+  softmax,      // out = a0's softmax over each of Layout::groups[map]
   outer,        // F = b0^T a0 + b1^T a1 (contraction over rows0, rows1), W-shaped, and column sums of b0, its bias;
+                // (of a diagonal tensor: their elements' products, summed over rows and over elements of a number);
                 // out (+)= F; with theta: out = theta - rate scale F, and F's squares go to the player's `check`
   elementwise,  // out = apply(scale * a0 b0 + a1), b0 absent: 1
   row_dot,      // out [rows] = sum over columns of a0 * b0
@@ -96,9 +100,10 @@ struct Instr {
   uint8_t players = kBoth;    // executed if one of these players is active in the step
   int rows = 0, columns = 0;  // of the output
   int depth = 0;              // contracted features of a product; of one tap, with a window
+  int map = -1;               // fixed, softmax
   int window = -1;            // product, outer: index into Layout::windows of its weight, -1: samples are flat
   int rows0 = 0, rows1 = 0;   // contracted rows of outer's terms; rows of combine's first term
-  bool adjoint = false;       // product: B is W (a cotangent goes back), not W^T
+  bool adjoint = false;       // product: B is W (a cotangent goes back), not W^T; fixed
   bool accumulate = false;
   Player player = Player::generator;  // update, outer with theta, rate, adjoint, check
   int index = 0;                      // cotangent number (adjoint), caller's buffer (input), players that report (head)
@@ -113,7 +118,8 @@ struct Instr {
   Ref theta, moment, rate_scale;
   // outputs
   Ref out, moment_next, pre, dot_out, c_g, c_d, cc_g, cc_d, stats, v, v_moment, d_scale;
-  // Outer with theta: F of a weight stored by rows, then of the bias. Product with a window: what a tile sees.
+  // Outer with theta: F of a weight stored by rows or of a diagonal, then of the bias; of a diagonal also sums over
+  // rows. Product with a window: what a tile sees. Diagonal: w, the other w and b of every element.
   Ref scratch;
 
   int64_t flops = 0;  // of products, the merged count

@@ -16,7 +16,8 @@ std::string text(const Procedure& p, const Ref& r) {
 }
 
 const char* const kApply[] = {"", "f", "f'", "f'+f''"};
-const char* const kActivation[] = {"", "leaky_relu", "relu", "elu", "silu", "softplus", "tanh", "sigmoid"};
+const char* const kActivation[] = {"",     "leaky_relu", "relu", "elu",       "silu",      "softplus",
+                                   "tanh", "sigmoid",    "gelu", "gelu_tanh", "min(0, .)", "1/sqrt"};
 
 std::string formula(const Procedure& p, const Instr& i) {
   auto t = [&](const Ref& r) { return text(p, r); };
@@ -32,6 +33,15 @@ std::string formula(const Procedure& p, const Instr& i) {
       if (i.a1) s += (s.empty() ? "" : " + ") + t(i.a1) + " " + t(i.b1) + back;
       break;
     }
+    case Op::diagonal:
+      s = t(i.b0) + " " + t(i.a0);
+      if (i.bias) s += " + bias";
+      if (i.scale) s.insert(0, t(i.scale) + " (").push_back(')');
+      if (i.a1) s += " + " + t(i.b1) + " " + t(i.a1);
+      break;
+    case Op::fixed:
+      s = "map " + std::to_string(i.map) + (i.adjoint ? "^T " : " ") + t(i.a0);
+      break;
     case Op::outer:
       s = t(i.b0) + "^T " + t(i.a0);
       if (i.a1) s += " + " + t(i.b1) + "^T " + t(i.a1);

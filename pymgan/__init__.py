@@ -5,7 +5,7 @@ from __future__ import annotations
 # Run from the checkout's root, Python imports this folder; the compiled extension lies in the installed copy.
 __path__ = __import__("pkgutil").extend_path(__path__, __name__)
 
-from . import metrics, tasks
+from . import metrics, nn, tasks
 from ._version import __version__
 from .adapt import adapt
 from .contract import Data, Engine, Objective, Rng, Schedule
@@ -46,6 +46,7 @@ __all__ = [
     "compile",
     "load",
     "metrics",
+    "nn",
     "tasks",
     "train",
     "unrolled_gradient",

@@ -1,113 +1,30 @@
-"""Networks: the architectures that `--arch` names, and `nn.Sequential` as data for the run folder."""
+"""The architectures that `--arch` names, each an ordinary `nn.Sequential` of layers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import nn
 
 from .gan import GAN, Penalty
+from .nn import Residual
 
-__all__ = ["build", "dcgan", "describe", "gan_from_config", "gan_to_config", "make", "mlp"]
+__all__ = ["NAMES", "WGAN_GP", "dcgan", "figr", "make", "mlp", "resnet"]
 
-_CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "bias")
-
-# What of each layer makes it up again. Constructor arguments have the names of the attributes, except where
-# noted below.
-_LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
-    nn.Linear: ("in_features", "out_features", "bias"),
-    **dict.fromkeys((nn.Conv1d, nn.Conv2d), _CONVOLUTION),
-    **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d), (*_CONVOLUTION, "output_padding")),
-    nn.LeakyReLU: ("negative_slope",),
-    nn.ReLU: (),
-    nn.ELU: ("alpha",),
-    nn.SiLU: (),
-    nn.Softplus: ("beta", "threshold"),
-    nn.Tanh: (),
-    nn.Sigmoid: (),
-    nn.Identity: (),
-    nn.Flatten: ("start_dim", "end_dim"),
-    nn.Unflatten: ("dim", "unflattened_size"),
-}
-_BY_NAME = {layer.__name__: layer for layer in _LAYERS}
+WGAN_GP = Penalty("wgan_gp", 10.0)
+"""As Gulrajani et al. 2017 (arXiv 1704.00028) weigh it."""
 
 
-def describe(network: nn.Sequential) -> list[list[Any]]:
-    """A Sequential as rows `[layer, arguments]` of plain JSON values.
-
-    Raises:
-        ValueError: a layer that cannot be described; the message names it.
-    """
-    rows: list[list[Any]] = []
-    for index, layer in enumerate(network):
-        if isinstance(layer, nn.Sequential):
-            rows.append(["Sequential", {"layers": describe(layer)}])
-            continue
-        names = _LAYERS.get(type(layer))
-        if names is None:
-            known = ", ".join(sorted(_BY_NAME))
-            raise ValueError(
-                f"layer {index} is a {type(layer).__name__}: it cannot be written to a run folder; "
-                f"expected {known}"
-            )
-        arguments = {name: getattr(layer, name) for name in names}
-        if "bias" in arguments:
-            arguments["bias"] = arguments["bias"] is not None
-        if "unflattened_size" in arguments:
-            arguments["unflattened_size"] = [int(size) for size in arguments["unflattened_size"]]
-        # Plain JSON has lists.
-        arguments = {
-            key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()
-        }
-        rows.append([type(layer).__name__, arguments])
-    return rows
-
-
-def build(rows: Iterable[Sequence[Any]]) -> nn.Sequential:
-    """The Sequential that `describe` described, with fresh weights."""
-    layers: list[nn.Module] = []
-    for name, arguments in rows:
-        if name == "Sequential":
-            layers.append(build(arguments["layers"]))
-        elif name in _BY_NAME:
-            layers.append(_BY_NAME[name](**arguments))
-        else:
-            raise ValueError(
-                f"expected one of {', '.join(sorted(_BY_NAME))}, got the layer {name!r}; use a newer pymgan"
-            )
-    return nn.Sequential(*layers)
-
-
-def gan_to_config(gan: GAN) -> dict[str, Any]:
-    """Everything of a GAN except its weights, as plain JSON values."""
-    config: dict[str, Any] = {
-        "generator": describe(gan.generator),
-        "discriminator": describe(gan.discriminator),
-        "latent": list(gan.latent),
-        "loss": gan.loss,
-        "label_smoothing": gan.label_smoothing,
-    }
-    if gan.penalty is not None:  # without one as it was before there were any: old runs can be resumed
-        config["penalty"] = asdict(gan.penalty)
-    return config
-
-
-def gan_from_config(config: dict[str, Any]) -> GAN:
-    """The GAN that `gan_to_config` described, with weights that do not matter."""
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Weights that depend on the seed alone; torch's own generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        return GAN(
-            build(config["generator"]),
-            build(config["discriminator"]),
-            latent=tuple(config["latent"]),
-            loss=config["loss"],
-            label_smoothing=config["label_smoothing"],
-            penalty=Penalty(**config["penalty"]) if "penalty" in config else None,
-        )
+        torch.manual_seed(seed)
+        yield
 
 
 def mlp(
@@ -125,8 +42,7 @@ def mlp(
     """
     size = math.prod(shape)
     image = len(shape) > 1
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _seeded(seed):
         generator = _stack(latent, widths, size)
         discriminator = _stack(size, widths, 1)
     if image:
@@ -161,15 +77,8 @@ def dcgan(
     Raises:
         ValueError: another shape.
     """
-    side = int(shape[-1])
-    if len(shape) != 3 or shape[1] != side or side < 8 or side & (side - 1):
-        raise ValueError(
-            f"expected arch 'dcgan' with square images of 8, 16, 32 or 64 pixels, got {tuple(shape)}"
-        )
-    doublings = side.bit_length() - 3
-    widths = [channels << (doublings - 1 - i) for i in range(doublings)]  # of 4x4, 8x8, ...
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    widths = _widths("dcgan", shape, channels)
+    with _seeded(seed):
         generator: list[nn.Module] = [
             nn.Unflatten(1, (latent, 1, 1)),
             nn.ConvTranspose2d(latent, widths[0], 4),
@@ -185,17 +94,136 @@ def dcgan(
     )
 
 
-def make(name: str, shape: Sequence[int], *, loss: str = "nonsaturating", seed: int = 0) -> GAN:
-    """A GAN by the name that `--arch` takes: "mlp", "mlp:256,256" with hidden widths of one's own, "dcgan", or "dcgan:32"
-    with the channels before its last layer.
+def resnet(
+    shape: Sequence[int],
+    *,
+    latent: int = 64,
+    channels: int = 16,
+    loss: str = "nonsaturating",
+    seed: int = 0,
+) -> GAN:
+    """Residual blocks without normalisation (Mescheder et al. 2018, arXiv 1801.04406): every block's last layer begins at a tenth
+    of torch's weights, so that blocks begin near their shortcuts. Nearest upsampling in G, average pooling in D.
+
+    Args:
+        shape: of one sample, (C, H, H) with H = 8, 16, 32, 64 or another power of two.
+        channels: of the largest images; every halving of the extent doubles them.
+
+    Raises:
+        ValueError: another shape.
+    """
+    widths = _widths("resnet", shape, channels)
+
+    def block(inner: int, outer: int, resize: nn.Module, first: bool) -> Residual:
+        last = nn.Conv2d(outer, outer, 3, padding=1)
+        with torch.no_grad():
+            last.weight *= 0.1
+        enter = [nn.LeakyReLU(0.2), nn.Conv2d(inner, outer, 3, padding=1), nn.LeakyReLU(0.2)]
+        matched = [] if inner == outer else [nn.Conv2d(inner, outer, 1, bias=False)]
+        body = [resize, *enter, last] if first else [*enter, last, resize]
+        return Residual(*body, shortcut=nn.Sequential(*([resize, *matched] if first else [*matched, resize])))
+
+    with _seeded(seed):
+        generator: list[nn.Module] = [nn.Linear(latent, widths[0] * 16), nn.Unflatten(1, (widths[0], 4, 4))]
+        for inner, outer in pairwise([*widths, channels]):
+            generator.append(block(inner, outer, nn.Upsample(scale_factor=2), first=True))
+        generator += [nn.LeakyReLU(0.2), nn.Conv2d(channels, shape[0], 3, padding=1), nn.Tanh()]
+        discriminator: list[nn.Module] = [nn.Conv2d(shape[0], channels, 3, padding=1)]
+        for inner, outer in pairwise([channels, *reversed(widths)]):
+            discriminator.append(block(inner, outer, nn.AvgPool2d(2), first=False))
+        discriminator += [nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(widths[0] * 16, 1)]
+    return GAN(nn.Sequential(*generator), nn.Sequential(*discriminator), latent=(latent,), loss=loss)
+
+
+def figr(
+    shape: Sequence[int],
+    *,
+    latent: int = 100,
+    channels: int = 16,
+    loss: str = "wasserstein",
+    penalty: Penalty | None = WGAN_GP,
+    seed: int = 0,
+) -> GAN:
+    """Residual blocks with LayerNorm and PReLU, trained with WGAN-GP: what FIGR is made of (Clouatre and Demers 2019, arXiv
+    1901.02199).
+
+    Args:
+        shape: of one sample, (C, H, H) with H = 8, 16, 32, 64 or another power of two.
+        channels: of the largest images; every halving of the extent doubles them.
+
+    Raises:
+        ValueError: another shape.
+    """
+    widths = _widths("figr", shape, channels)
+
+    def enter(inner: int, outer: int, side: int) -> list[nn.Module]:
+        return [nn.LayerNorm((inner, side, side)), nn.PReLU(), nn.Conv2d(inner, outer, 3, padding=1)]
+
+    def up(inner: int, outer: int, side: int) -> Residual:
+        resize = nn.Upsample(scale_factor=2)
+        body = [*enter(inner, outer, side), resize, *enter(outer, outer, 2 * side)]
+        return Residual(*body, shortcut=nn.Sequential(nn.Conv2d(inner, outer, 1), resize))
+
+    def down(inner: int, outer: int, side: int) -> Residual:
+        resize = nn.AvgPool2d(2)
+        body = [*enter(inner, outer, side), *enter(outer, outer, side), resize]
+        return Residual(*body, shortcut=nn.Sequential(resize, nn.Conv2d(inner, outer, 1)))
+
+    with _seeded(seed):
+        side, generator = 4, [nn.Linear(latent, widths[0] * 16), nn.Unflatten(1, (widths[0], 4, 4))]
+        for inner, outer in pairwise([*widths, channels]):
+            generator.append(up(inner, outer, side))
+            side *= 2
+        generator += [*enter(channels, shape[0], side), nn.Tanh()]
+        discriminator: list[nn.Module] = [nn.Conv2d(shape[0], channels, 3, padding=1)]
+        for inner, outer in pairwise([channels, *reversed(widths)]):
+            discriminator.append(down(inner, outer, side))
+            side //= 2
+        discriminator += [
+            nn.LayerNorm((widths[0], 4, 4)),
+            nn.PReLU(),
+            nn.Flatten(),
+            nn.Linear(widths[0] * 16, 1),
+        ]
+    return GAN(
+        nn.Sequential(*generator),
+        nn.Sequential(*discriminator),
+        latent=(latent,),
+        loss=loss,
+        penalty=penalty,
+    )
+
+
+def _widths(name: str, shape: Sequence[int], channels: int) -> list[int]:
+    """Channels at 4x4, 8x8, ... up to half of the extent."""
+    side = int(shape[-1])
+    if len(shape) != 3 or shape[1] != side or side < 8 or side & (side - 1):
+        raise ValueError(
+            f"expected arch {name!r} with square images of 8, 16, 32 or 64 pixels, got {tuple(shape)}"
+        )
+    doublings = side.bit_length() - 3
+    return [channels << (doublings - 1 - i) for i in range(doublings)]
+
+
+_CONVOLUTIONAL: dict[str, Callable[..., GAN]] = {"dcgan": dcgan, "resnet": resnet, "figr": figr}
+NAMES = ("mlp", *_CONVOLUTIONAL)
+
+
+def make(name: str, shape: Sequence[int], *, loss: str | None = None, seed: int = 0) -> GAN:
+    """A GAN by the name that `--arch` takes: "mlp", "mlp:256,256" with hidden widths of one's own, "dcgan", "resnet", "figr", or
+    "dcgan:32" with the channels of the largest images.
+
+    Args:
+        loss: None: the architecture's own ("wasserstein" with WGAN-GP of figr, "nonsaturating" of others). The penalty stays.
 
     Raises:
         ValueError: an unknown name, widths that are not positive numbers, or samples that the architecture cannot make.
     """
     kind, _, rest = name.partition(":")
-    if kind not in ("mlp", "dcgan"):
+    if kind not in NAMES:
         raise ValueError(
-            f"expected arch 'mlp', 'mlp:128,128' (hidden widths), 'dcgan' or 'dcgan:32' (channels), got {name!r}"
+            f"expected arch 'mlp', 'mlp:128,128' (hidden widths), {', '.join(map(repr, _CONVOLUTIONAL))} or "
+            f"'dcgan:32' (channels), got {name!r}"
         )
     try:
         widths = tuple(int(part) for part in rest.split(",")) if rest else ()
@@ -204,7 +232,8 @@ def make(name: str, shape: Sequence[int], *, loss: str = "nonsaturating", seed: 
     if any(width < 1 for width in widths):
         raise ValueError(f"expected positive widths as in arch 'mlp:128,128' or 'dcgan:32', got {name!r}")
     if kind == "mlp":
-        return mlp(shape, widths=widths or (128, 128), loss=loss, seed=seed)
+        return mlp(shape, widths=widths or (128, 128), loss=loss or "nonsaturating", seed=seed)
     if len(widths) > 1:
-        raise ValueError(f"expected one number of channels as in arch 'dcgan:32', got {name!r}")
-    return dcgan(shape, channels=widths[0] if widths else 16, loss=loss, seed=seed)
+        raise ValueError(f"expected one number of channels as in arch '{kind}:32', got {name!r}")
+    own = {} if loss is None else {"loss": loss}
+    return _CONVOLUTIONAL[kind](shape, channels=widths[0] if widths else 16, seed=seed, **own)

@@ -12,12 +12,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .gan import GAN
     from .meta import Meta
     from .tasks import TaskDistribution
 
@@ -117,7 +119,7 @@ _COUNTS = {
 
 
 def _add_train(commands: Any) -> None:
-    from .gan import LOSSES
+    from .gan import LOSSES, PENALTIES
     from .tasks import NAMES
     from .train import DEFAULTS
 
@@ -134,9 +136,16 @@ def _add_train(commands: Any) -> None:
     add("--size", type=int, default=16, help="side in pixels of the images of a folder")
     add("--channels", type=int, choices=(1, 3), default=1, help="channels of the images of a folder")
     add(
-        "--arch", default="mlp", help="networks: mlp, mlp:256,256 (hidden widths), dcgan, dcgan:32 (channels)"
+        "--arch",
+        default="mlp",
+        help="networks: mlp, mlp:256,256 (hidden widths), dcgan, resnet, figr, dcgan:32 (channels)",
     )
-    add("--loss", default="nonsaturating", help=", ".join(LOSSES))
+    add("--loss", help=f"{', '.join(LOSSES)} (default: nonsaturating; figr: wasserstein)")
+    add(
+        "--penalty",
+        metavar="KIND[:WEIGHT[:EVERY]]",
+        help=f"of D: {', '.join(PENALTIES)}, or none (default: none; figr: wgan_gp:10)",
+    )
     _add_method(parser)
     add("--rivals", default=",".join(DEFAULTS["rivals"]), help="methods to compare with, or none")
     for name, text in _COUNTS.items():
@@ -251,8 +260,24 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _train(options: argparse.Namespace) -> None:
+def _gan(options: argparse.Namespace, shape: tuple[int, ...]) -> GAN:
     from .arch import make
+    from .gan import Penalty
+
+    gan = make(options.arch, shape, loss=options.loss, seed=options.seed)
+    if options.penalty is None:
+        return gan
+    kind, *numbers = options.penalty.split(":")
+    try:
+        weight, every = float(numbers[0]) if numbers else 1.0, int(numbers[1]) if numbers[1:] else 1
+    except ValueError:
+        numbers = [""] * 3
+    if len(numbers) > 2:
+        raise ValueError(f"expected --penalty KIND, KIND:WEIGHT or KIND:WEIGHT:EVERY, got {options.penalty}")
+    return replace(gan, penalty=None if kind == "none" else Penalty(kind, weight, every))
+
+
+def _train(options: argparse.Namespace) -> None:
     from .finish import table
     from .train import train
 
@@ -261,7 +286,7 @@ def _train(options: argparse.Namespace) -> None:
     out = options.out or Path("runs") / tasks.name
     run = train(
         tasks,
-        make(options.arch, tasks.sample_shape, loss=options.loss, seed=options.seed),
+        _gan(options, tasks.sample_shape),
         meta=_meta(options),
         rivals=rivals,
         steps=options.steps,

@@ -14,7 +14,9 @@ from typing import Any
 from torch import nn
 
 import pymgan._core as _core
+import pymgan.plan_layers as plan_layers
 from pymgan.gan import GAN
+from pymgan.nn import Residual
 
 Shape = tuple[int, ...]
 
@@ -63,14 +65,16 @@ class Plan:
         return "\n".join(lines)
 
 
-class _Compiler:
-    """Walks one network, keeping the shape and the offset into the flat parameter vector."""
+class Compiler:
+    """Walks one network, keeping the row whose output is the next one's input, its shape and the offset into the flat parameter
+    vector."""
 
     def __init__(self, network: str, shape: Shape, offset: int) -> None:
         self.network = network
         self.shape = shape
         self.offset = offset
         self.rows: list[Any] = []
+        self.at = -1
         self.seen: dict[int, str] = {}
         self.name = ""
 
@@ -82,12 +86,13 @@ class _Compiler:
             _core.PlanRow(
                 kind=kind,
                 name=self.name,
-                input=len(self.rows) - 1,
+                input=self.at,
                 in_shape=list(self.shape),
                 out_shape=list(out_shape),
                 **fields,
             )
         )
+        self.at = len(self.rows) - 1
         self.shape = out_shape
 
     def take(self, count: int) -> int:
@@ -100,11 +105,33 @@ class _Compiler:
         for parameter in m.parameters(recurse=False):
             if (first := self.seen.setdefault(id(parameter), self.name)) != self.name:
                 raise self.fail("parameters of its own", f"parameters shared with layer {first}")
-        weight = self.take(m.weight.numel())
-        return weight, self.take(m.bias.numel()) if m.bias is not None else -1
+        weight, bias = self.take(m.weight.numel()), getattr(m, "bias", None)
+        return weight, self.take(bias.numel()) if bias is not None else -1
+
+    def walk(self, sequential: nn.Sequential, prefix: str) -> None:
+        """Adds the rows of every layer; `prefix` is the name of what holds them."""
+        for index, (key, layer) in enumerate(sequential._modules.items()):
+            if type(layer) is nn.Sequential:
+                self.walk(layer, f"{prefix}{key}.")
+            elif layer is not None:
+                self.layer(layer, f"{prefix}{index}")
+
+    def layer(self, layer: nn.Module, place: str) -> None:
+        """Adds the rows of one layer."""
+        self.name = f"{place}: {_short(layer)}"
+        handler = LAYERS.get(type(layer)) or plan_layers.REFUSED.get(type(layer))
+        if handler is None:
+            supported = ", ".join(kind.__name__ for kind in LAYERS)
+            raise NotImplementedError(
+                f"[plan] {self.network} layer {place} is {type(layer).__name__}, which is not supported; "
+                f"supported: {supported}, and nn.Sequential of these"
+            )
+        if layer._forward_hooks or layer._forward_pre_hooks or hasattr(layer, "parametrizations"):
+            raise self.fail("a layer without hooks or parametrizations", "one that has some")
+        handler(self, layer)
 
 
-def _linear(c: _Compiler, m: nn.Linear) -> None:
+def _linear(c: Compiler, m: nn.Linear) -> None:
     if len(c.shape) != 1:
         raise c.fail("a flat sample before it (put nn.Flatten() there)", f"a sample of shape {c.shape}")
     if c.shape[0] != m.in_features:
@@ -113,8 +140,8 @@ def _linear(c: _Compiler, m: nn.Linear) -> None:
     c.add("linear", (m.out_features,), weight=weight, bias=bias)
 
 
-def _convolution(dims: int) -> Callable[[_Compiler, Any], None]:
-    def compile_convolution(c: _Compiler, m: nn.Conv2d | nn.ConvTranspose2d) -> None:
+def _convolution(dims: int) -> Callable[[Compiler, Any], None]:
+    def compile_convolution(c: Compiler, m: nn.Conv2d | nn.ConvTranspose2d) -> None:
         transposed = isinstance(m, (nn.ConvTranspose1d, nn.ConvTranspose2d))
         if len(c.shape) != dims + 1:
             raise c.fail(
@@ -161,8 +188,8 @@ def _convolution(dims: int) -> Callable[[_Compiler, Any], None]:
     return compile_convolution
 
 
-def _activation(name: str, *attributes: str) -> Callable[[_Compiler, nn.Module], None]:
-    def compile_activation(c: _Compiler, m: nn.Module) -> None:
+def _activation(name: str, *attributes: str) -> Callable[[Compiler, nn.Module], None]:
+    def compile_activation(c: Compiler, m: nn.Module) -> None:
         values = [float(getattr(m, attribute)) for attribute in attributes]
         if not all(math.isfinite(v) for v in values):
             raise c.fail(f"finite {', '.join(attributes)}", str(values))
@@ -171,13 +198,13 @@ def _activation(name: str, *attributes: str) -> Callable[[_Compiler, nn.Module],
     return compile_activation
 
 
-def _flatten(c: _Compiler, m: nn.Flatten) -> None:
+def _flatten(c: Compiler, m: nn.Flatten) -> None:
     if m.start_dim != 1 or m.end_dim != -1:
         raise c.fail("nn.Flatten(1, -1): whole samples", f"nn.Flatten({m.start_dim}, {m.end_dim})")
     c.add("reshape", (math.prod(c.shape),))
 
 
-def _unflatten(c: _Compiler, m: nn.Unflatten) -> None:
+def _unflatten(c: Compiler, m: nn.Unflatten) -> None:
     if m.dim != 1 or len(c.shape) != 1 or not all(isinstance(n, int) for n in m.unflattened_size):
         raise c.fail("nn.Unflatten(1, sizes) of a flat sample", f"{m} on a sample of shape {c.shape}")
     sizes = [int(n) for n in m.unflattened_size]
@@ -189,11 +216,32 @@ def _unflatten(c: _Compiler, m: nn.Unflatten) -> None:
     c.add("reshape", tuple(sizes))
 
 
-def _identity(c: _Compiler, m: nn.Identity) -> None:
+def _identity(c: Compiler, m: nn.Identity) -> None:
     c.add("reshape", c.shape)
 
 
-LAYERS: dict[type[nn.Module], Callable[[_Compiler, Any], None]] = {
+def _gelu(c: Compiler, m: nn.GELU) -> None:
+    c.add("activation", c.shape, activation="gelu" if m.approximate == "none" else "gelu_tanh")
+
+
+def _residual(c: Compiler, m: Residual) -> None:
+    name, start, shape = c.name, c.at, c.shape
+    place = name.split(":")[0]
+    c.walk(m.body, f"{place}.body.")
+    body, c.at = c.at, start
+    out, c.shape = c.shape, shape
+    if type(m.shortcut) is nn.Sequential:
+        c.walk(m.shortcut, f"{place}.shortcut.")
+    else:
+        c.layer(m.shortcut, f"{place}.shortcut")
+    c.name = name
+    if c.shape != out:
+        raise c.fail(f"a shortcut to {out}, the shape of the body's output", f"one to {c.shape}")
+    other, c.at = c.at, body
+    c.add("add", out, other=other)
+
+
+LAYERS: dict[type[nn.Module], Callable[[Compiler, Any], None]] = {
     nn.Linear: _linear,
     nn.Conv1d: _convolution(1),
     nn.Conv2d: _convolution(2),
@@ -206,9 +254,12 @@ LAYERS: dict[type[nn.Module], Callable[[_Compiler, Any], None]] = {
     nn.Softplus: _activation("softplus", "beta", "threshold"),
     nn.Tanh: _activation("tanh"),
     nn.Sigmoid: _activation("sigmoid"),
+    nn.GELU: _gelu,
     nn.Identity: _identity,
     nn.Flatten: _flatten,
     nn.Unflatten: _unflatten,
+    **plan_layers.LAYERS,
+    Residual: _residual,
 }
 """Every layer that the compiler understands; exactly these types, not their subclasses."""
 
@@ -222,26 +273,8 @@ def _short(layer: nn.Module) -> str:
 
 
 def _compile_network(title: str, module: nn.Sequential, shape: Shape, offset: int) -> tuple[Any, Shape, int]:
-    compiler = _Compiler(title, shape, offset)
-
-    def walk(sequential: nn.Sequential, prefix: str) -> None:
-        for index, (key, layer) in enumerate(sequential._modules.items()):
-            if type(layer) is nn.Sequential:
-                walk(layer, f"{prefix}{key}.")
-                continue
-            compiler.name = f"{prefix}{index}: {_short(layer)}"
-            handler = LAYERS.get(type(layer))
-            if handler is None:
-                supported = ", ".join(kind.__name__ for kind in LAYERS)
-                raise NotImplementedError(
-                    f"[plan] {title} layer {prefix}{index} is {type(layer).__name__}, which is not supported; "
-                    f"supported: {supported}, and nn.Sequential of these"
-                )
-            if layer._forward_hooks or layer._forward_pre_hooks or hasattr(layer, "parametrizations"):
-                raise compiler.fail("a layer without hooks or parametrizations", "one that has some")
-            handler(compiler, layer)
-
-    walk(module, "")
+    compiler = Compiler(title, shape, offset)
+    compiler.walk(module, "")
     return _core.Network(list(shape), compiler.rows), compiler.shape, compiler.offset
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vjp, vmap
+from torch.func import grad_and_value, vjp, vmap
 
 from pymgan.checks import (
     check_adapt,
@@ -43,6 +43,7 @@ from pymgan.contract import (
 from pymgan.gan import GAN, Penalty
 from pymgan.meta_gradient import compose
 from pymgan.noise import normals
+from pymgan.reference_layers import forward
 from pymgan.reference_losses import (
     EPSILON,
     deviation,
@@ -129,11 +130,7 @@ class ReferenceEngine:
             z = torch.zeros(2, *self.latent, dtype=self.dtype, device=self.device)
             sample = self._generate(phi[: self.generator_parameters], z)
             try:
-                scores = functional_call(
-                    self.gan.discriminator,
-                    self._named(self.gan.discriminator, phi[self.generator_parameters :]),
-                    (sample,),
-                )
+                scores = self._score(phi[self.generator_parameters :], sample)
             except RuntimeError as error:
                 shape = list(sample.shape[1:])
                 raise ValueError(
@@ -155,14 +152,14 @@ class ReferenceEngine:
         return named
 
     def _generate(self, theta_g: Tensor, z: Tensor) -> Tensor:
-        sample: Tensor = functional_call(self.gan.generator, self._named(self.gan.generator, theta_g), (z,))
-        return sample
+        return forward(self.gan.generator, self._named(self.gan.generator, theta_g), z)
+
+    def _score(self, theta_d: Tensor, x: Tensor) -> Tensor:
+        return forward(self.gan.discriminator, self._named(self.gan.discriminator, theta_d), x)
 
     def _scores(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> _Scores:
         both = torch.cat((self._generate(theta_g, z), real))
-        scores = functional_call(
-            self.gan.discriminator, self._named(self.gan.discriminator, theta_d), (both,)
-        ).reshape(-1)
+        scores = self._score(theta_d, both).reshape(-1)
         return _Scores(scores[: len(z)], scores[len(z) :])
 
     def _loss_g(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> Tensor:
@@ -179,13 +176,7 @@ class ReferenceEngine:
         return loss, scores
 
     def _penalty(self, penalty: Penalty, theta_d: Tensor, fake: Tensor, real: Tensor, u: Tensor) -> Tensor:
-        named = self._named(self.gan.discriminator, theta_d)
-
-        def score(x: Tensor) -> Tensor:
-            total: Tensor = functional_call(self.gan.discriminator, named, (x,)).sum()
-            return total
-
-        return gradient_penalty(penalty, score, fake, real, u)
+        return gradient_penalty(penalty, lambda x: self._score(theta_d, x).sum(), fake, real, u)
 
     def _direction(
         self, kind: str, gradient: Tensor, moments: Sequence[Tensor], number: Tensor

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoint
-from .arch import gan_from_config, gan_to_config
+from .arch_config import gan_from_config, gan_to_config
 from .contract import Data, Rng, Schedule
 from .errors import CheckpointError
 from .folder import CHECKPOINT, read_json, read_rows

@@ -22,7 +22,7 @@ class Settings:
 
     Attributes:
         tasks, fingerprint: the task distribution's name, and the hash of its data and splits.
-        gan: the networks and the loss (pymgan/arch.py), without weights.
+        gan: the networks and the loss (pymgan/arch_config.py), without weights.
         methods: the `meta=` value and then the trained and untrained rivals, as plain values.
         steps: meta-steps of each method, by name.
         tasks_per_step, shots, queries, seed: of every meta-batch.

@@ -39,7 +39,7 @@ from pymgan.meta_gradient import compose
 from pymgan.noise import normals
 from pymgan.plan import Plan, compile_game, compile_plan
 from pymgan.task_sum import reduce_tasks
-from pymgan.torch_interpreter import Frame, Interpreter, Values
+from pymgan.torch_interpreter import Compiled, Frame, Interpreter, Values
 from pymgan.updates import count_updates
 
 EXTRAGRADIENT = "extragradient"  # the kind whose steps have a form of their own
@@ -155,6 +155,7 @@ class TorchEngine:
                 keep_all=storage == "all",
             ),
         )
+        self.compiled = Compiled(self.program)
         self.moments: int = self.program.moments
         # One kind for each form that a step can have.
         self._forms = [kind for kind in optimisers if kind != EXTRAGRADIENT][:1]
@@ -285,7 +286,7 @@ class TorchEngine:
                 if v_moment is not None:
                     frame.v_moment = v_moment.clone()
                 procedure = self.program.pull(*halves, rates, kept.moves.scale is not None, form)
-                Interpreter(self.program, procedure, frame).run()
+                Interpreter(self.compiled, procedure, frame).run()
                 frames.append(frame)
             v, d_scale, d_rate[:, :, k] = (
                 self._of_own_form(frames, name, 1) for name in ("cotangent", "d_scale", "d_rate")
@@ -338,7 +339,7 @@ class TorchEngine:
             trace=self._zeros(tasks, len(TRACE)),
             valid=torch.ones(tasks, dtype=torch.bool),
         )
-        Interpreter(self.program, self.program.gradients(full), frame).run()
+        Interpreter(self.compiled, self.program.gradients(full), frame).run()
         return Gradients(frame.trace[:, 0], frame.trace[:, 1], frame.gradient if full else frame.gradient[0])
 
     def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
@@ -352,7 +353,7 @@ class TorchEngine:
         """G's samples [T, B, *sample] of z [T, B, *latent]."""
         tasks, batch = check_generate(self, phi, z)
         frame = Frame(phi.detach().expand(tasks, -1), inputs=(z.flatten(2),))
-        Interpreter(self.program, self.program.generate(batch), frame).run()
+        Interpreter(self.compiled, self.program.generate(batch), frame).run()
         return frame.output.reshape(tasks, batch, *self.sample)
 
     @torch.no_grad()
@@ -363,7 +364,7 @@ class TorchEngine:
         frame = Frame(
             phi.detach().expand(tasks, -1), inputs=(z.flatten(2), cotangent.flatten(2)), gradient=gradient
         )
-        Interpreter(self.program, self.program.generate_vjp(batch), frame).run()
+        Interpreter(self.compiled, self.program.generate_vjp(batch), frame).run()
         return gradient[0]
 
     @torch.no_grad()
@@ -402,7 +403,7 @@ class TorchEngine:
         for form in self._forms:
             frame = self._step_frame(phi, moment, batches, moves, k)
             frame.trace, frame.valid = self._zeros(len(phi), len(TRACE)), valid.clone()
-            Interpreter(self.program, self.program.step_of(form), frame).run()
+            Interpreter(self.compiled, self.program.step_of(form), frame).run()
             frames.append(frame)
         result = frames[0]
         for name in ("phi_next", "moment_next", "trace"):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import pymgan._core as _core
 
-__all__ = ["Frame", "Interpreter", "Values"]
+__all__ = ["Compiled", "Frame", "Interpreter", "Values"]
 
 Values = dict[str, Tensor]
 
@@ -30,6 +30,7 @@ _OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "expm1": torch.expm1,
     "log1p": torch.log1p,
     "tanh": torch.tanh,
+    "erf": torch.erf,
     "abs": torch.abs,
     "sqrt": torch.sqrt,
     "max": torch.maximum,
@@ -142,6 +143,40 @@ def _relative_adjoint(c: Tensor, fakes: int) -> Tensor:
     return torch.cat((fake - of_real, real - of_fake), 1)
 
 
+class Compiled:
+    """What a program's instructions refer to, once for all of their runs."""
+
+    def __init__(self, program: Any) -> None:
+        self.game, self.tensors, self.windows = program.game, program.tensors, program.windows
+        self.z, self.x = program.z, program.x
+        self.split = max(
+            t.weight + t.n * t.taps * t.k + (t.n * t.bias_sites if t.bias >= 0 else 0)
+            for t in self.tensors
+            if t.player == 0
+        )
+        # Every element's own number, where a tensor has one for each.
+        self.of = [torch.tensor(t.of, dtype=torch.int64) for t in self.tensors]
+        self.groups = [torch.tensor(of) for of in program.groups]
+        self._listings: dict[int, tuple[list[Any], list[Any]]] = {}
+        self.maps = [self._matrix(i, o, links) for i, o, links in program.maps]
+
+    def listing(self, procedure: Any) -> tuple[list[Any], list[Any]]:
+        """A procedure's values and instructions. Each look at them is a copy, so they are looked at once; the program keeps its
+        procedures where they are."""
+        at = procedure.address
+        if at not in self._listings:
+            self._listings[at] = procedure.values, procedure.code
+        return self._listings[at]
+
+    @staticmethod
+    def _matrix(size_in: int, size_out: int, links: list[tuple[int, int, float]]) -> Tensor:
+        """[out, in], and float64: a mean by a matrix of 1 / n would round every term."""
+        to, source, factor = zip(*links, strict=True)
+        matrix = torch.zeros(size_out, size_in, dtype=torch.float64)
+        at = (torch.tensor(to), torch.tensor(source))
+        return matrix.index_put_(at, torch.tensor(factor, dtype=torch.float64), accumulate=True)
+
+
 class Interpreter:
     """One procedure on one frame.
 
@@ -149,25 +184,22 @@ class Interpreter:
     zero, in which every later product is linear.
     """
 
-    def __init__(self, program: Any, procedure: Any, frame: Frame) -> None:
-        self.tensors, self.game, self.procedure, self.frame = program.tensors, program.game, procedure, frame
-        self.windows, self.z, self.x = program.windows, program.z, program.x
-        self.split = max(
-            t.weight + t.n * t.taps * t.k + (t.n * t.bias_sites if t.bias >= 0 else 0)
-            for t in self.tensors
-            if t.player == 0
-        )
+    def __init__(self, compiled: Compiled, procedure: Any, frame: Frame) -> None:
+        self.compiled, self.frame = compiled, frame
+        self.values, self.code = compiled.listing(procedure)
+        self.game, self.tensors, self.windows = compiled.game, compiled.tensors, compiled.windows
+        self.z, self.x, self.split = compiled.z, compiled.x, compiled.split
         self.temps: dict[int, Tensor] = {}
         self.squares = [torch.zeros((), dtype=torch.float64)] * 2  # of fused updates' gradients, [T] a player
 
     def run(self) -> None:
-        for instr in self.procedure.code:
+        for instr in self.code:
             getattr(self, "_" + instr.op)(instr)
 
     # ---- operands ----
 
     def _value(self, ref: Any) -> Tensor:
-        value, f = self.procedure.values[ref.value], self.frame
+        value, f = self.values[ref.value], self.frame
         if value.slot == "temp":
             return self.temps[ref.value]
         if value.slot == "residual":
@@ -180,7 +212,7 @@ class Interpreter:
 
     def _target(self, ref: Any) -> Tensor:
         """Where an instruction writes: made on first use, NaN until it is written."""
-        value, store = self.procedure.values[ref.value], self.temps
+        value, store = self.values[ref.value], self.temps
         if value.slot in ("temp", "residual"):
             key: Any = ref.value
             if value.slot == "residual":
@@ -243,6 +275,11 @@ class Interpreter:
                     result = result + second * self._rows(i.q, i.rows) * self._rows(i.g, i.rows)
         self._write(i.out, result)
 
+    def _add_dot(self, i: Any, total: Tensor) -> None:
+        if i.dot_out is not None:
+            along = (self._rows(i.dot, i.rows) * total).sum(-1, keepdim=True)
+            self._target(i.dot_out)[:, i.dot_out.row : i.dot_out.row + i.rows] += along
+
     def _product(self, i: Any) -> None:
         def times(a: Any, weight: Any) -> Tensor:
             w = self._weight(weight)
@@ -259,20 +296,56 @@ class Interpreter:
             total = times(i.a0, i.b0)
             if i.bias is not None:
                 total = total + self._bias(i.bias)[:, None]
-            if i.dot_out is not None:
-                self._target(i.dot_out)[:, i.dot_out.row : i.dot_out.row + i.rows] += (
-                    self._rows(i.dot, i.rows) * total
-                ).sum(-1, keepdim=True)
+            self._add_dot(i, total)
             if i.scale is not None:
                 total = total * self._rows(i.scale, i.rows)[..., None]
         if i.a1 is not None:
             total = total + times(i.a1, i.b1)
         self._finish(i, total)
 
+    def _numbers(self, ref: Any, bias: bool = False) -> Tensor:
+        """[T, 1, elements]: every element's own number of a diagonal tensor. No sample of this engine's is padded."""
+        t = self.tensors[ref.tensor]
+        at = (t.bias if bias else t.weight) + self.compiled.of[ref.tensor]
+        return self._value(ref)[:, None, at]
+
+    def _diagonal(self, i: Any) -> None:
+        total = torch.zeros((), dtype=self.frame.phi.dtype, device=self.frame.phi.device)
+        if i.a0 is not None:
+            total = self._rows(i.a0, i.rows) * self._numbers(i.b0)
+            if i.bias is not None:
+                total = total + self._numbers(i.bias, bias=True)
+            self._add_dot(i, total)
+            if i.scale is not None:
+                total = total * self._rows(i.scale, i.rows)[..., None]
+        if i.a1 is not None:
+            total = total + self._rows(i.a1, i.rows) * self._numbers(i.b1)
+        self._finish(i, total)
+
+    def _fixed(self, i: Any) -> None:
+        matrix = self.compiled.maps[i.map]
+        x = self._rows(i.a0, i.rows)
+        self._write(i.out, (x.double() @ (matrix if i.adjoint else matrix.T)).to(x.dtype))
+
+    def _softmax(self, i: Any) -> None:
+        x = self._rows(i.a0, i.rows)
+        of = self.compiled.groups[i.map].expand_as(x)
+        groups = x.new_full((*x.shape[:2], int(of.max()) + 1), -math.inf)
+        most = groups.scatter_reduce(2, of, x, "amax")
+        shifted = (x - most.gather(2, of)).exp()
+        sums = torch.zeros_like(groups).scatter_add(2, of, shifted)
+        self._write(i.out, shifted / sums.gather(2, of))
+
     def _outer(self, i: Any) -> None:
         delta, t = self._rows(i.b0, i.rows0), self.tensors[i.out.tensor]
+        of = self.compiled.of[i.out.tensor]
+
+        def by_number(elements: Tensor) -> Tensor:
+            return elements.new_zeros(len(elements), t.n).index_add(1, of, elements)
 
         def times(delta: Tensor, h: Tensor) -> Tensor:
+            if len(of):
+                return by_number((delta * h).sum(1))
             if i.window < 0:
                 return torch.bmm(delta.transpose(1, 2), h).flatten(1)
             window = self.windows[i.window].forward
@@ -286,7 +359,9 @@ class Interpreter:
         parts = [(at, weight)]
         if i.out.bias:
             bias = delta.sum(1)
-            if t.window >= 0:  # site by site: over all of them, or to torch's order
+            if len(of):
+                bias = by_number(bias)
+            elif t.window >= 0:  # site by site: over all of them, or to torch's order
                 bias = _split(bias, 1, self.windows[t.window].forward.out_sites, -1)
                 bias = (bias.sum(1, keepdim=True) if t.bias_sites == 1 else bias).transpose(1, 2).flatten(1)
             parts.append((torch.arange(t.bias, t.bias + t.n * t.bias_sites), bias))
@@ -345,8 +420,7 @@ class Interpreter:
         self._write(i.out, factor.expand(-1, i.rows) if i.a0 is None else factor * self._rows(i.a0, i.rows))
 
     def _fill(self, i: Any) -> None:
-        whole = self.procedure.values[i.out.value].shape == "parameters"
-        self._target(i.out)[:, slice(None) if whole else slice(i.out.row, i.out.row + i.rows)] = 0
+        self._target(i.out).zero_()
 
     def _add(self, i: Any) -> None:
         self._target(i.out).add_(self._value(i.a0))
@@ -391,7 +465,7 @@ class Interpreter:
                     self._write(out, _relative_adjoint(c, i.fakes) if relative and order == 1 else c)
         if i.stats is None:
             return
-        trace = self._trace(i)
+        trace = self._looked_at(i)
         if i.index & 1:
             trace[:, 0] = term(fake, "g", 0).sum(1) + term(real, "g_real", 0).sum(1)
             self._judge(0, trace[:, 0])
@@ -400,10 +474,8 @@ class Interpreter:
             trace[:, 4:8] = torch.stack([s for x in scored for s in (x.mean(1), x.std(1, correction=0))], 1)
             self._judge(1, trace[:, 1])
 
-    def _trace(self, i: Any) -> Tensor:
-        """Where numbers go that are looked at."""
-        trace = self.frame.trace
-        return trace if i.traced else torch.zeros_like(trace)
+    def _looked_at(self, i: Any) -> Tensor:
+        return self.frame.trace if i.traced else torch.zeros_like(self.frame.trace)
 
     def _mix(self, i: Any) -> None:
         u = self.frame.mix(i.rows)
@@ -423,7 +495,7 @@ class Interpreter:
         self._write(i.c_d, 2 * share * term(1))
         self._write(i.cc_d, 4 * share * term(2))
         if i.stats is not None:
-            trace = self._trace(i)
+            trace = self._looked_at(i)
             trace[:, 1] += (share * term(0)).sum(1)
             self._judge(1, trace[:, 1])
 
@@ -439,7 +511,7 @@ class Interpreter:
             norm = self.squares[i.player].sqrt()
         else:
             norm = torch.linalg.vector_norm(self._value(i.a0)[:, self._part(i.player)].double(), dim=1)
-        self._trace(i)[:, 2 + i.player] = norm.to(self.frame.trace.dtype)
+        self._looked_at(i)[:, 2 + i.player] = norm.to(self.frame.trace.dtype)
         self._judge(i.player, norm)
 
     # ---- the optimisers ----

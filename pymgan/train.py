@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .arch import gan_to_config, make
+from .arch import make
+from .arch_config import gan_to_config
 from .contract import Engine
 from .engine import compile as compile_engine
 from .errors import CheckpointError

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from typing import Any
 
 import pytest
 
@@ -10,10 +12,32 @@ import pytest
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
+from xdist.scheduler import LoadScopeScheduling
+
+# Workers share the cores (pytest-xdist, see pyproject.toml).
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 # The same examples on every run and machine: a failure here is a failure there.
 hypothesis.settings.register_profile("pymgan", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("pymgan")
+
+
+# "case-engine", as the tests of the battery are parametrised.
+_OF_CASE = re.compile(r".*\[(.+?)-(?:(?:cpu-\w+|torch)-float\d\d|cpu|torch|reference)\]$")
+
+
+class ByCase(LoadScopeScheduling):
+    """Every test by itself, but those of one case of the battery on one worker: the oracle runs once for all engines."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        found = _OF_CASE.match(nodeid)
+        return found[1] if found else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCase:
+    """Which worker runs what."""
+    return ByCase(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

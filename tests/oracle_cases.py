@@ -17,14 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from pymgan.contract import OPTIMISERS, Data, Engine, Rng, Schedule, State
 from pymgan.gan import GAN
+from pymgan.nn import Residual
 from pymgan.reference import ReferenceEngine
+from pymgan.reference_layers import forward
 from pymgan.reference_optimisers import MOMENTS
 from tests.convolutions import GAMES
 from tests.extragradient import games as extragradient_games
+from tests.layers import games as layered_games
 from tests.penalties import games as penalised_games
 
 DRAWS = 32
@@ -34,6 +37,7 @@ LARGEST = 30.0  # gradient norm
 WIDTHS = (1, 2, 3, 17, 63)
 STORAGE = ("all", "phi", "every:2", "nested")
 Generator = np.random.Generator
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 ACTIVATIONS: dict[str, Callable[[Generator], nn.Module]] = {
     "leaky_relu": lambda r: nn.LeakyReLU(float(r.choice([0.2, 0.01, 0.0, -0.3, 1.5]))),
@@ -296,6 +300,8 @@ def _chosen(seed: int) -> Iterator[Case]:
         yield Case(f"penalty-{name}", penalised, seed=seed, **loop)
     for name, game, loop in extragradient_games():
         yield Case(f"extragradient-{name}", game, seed=seed, **loop)
+    for name, layered, loop in layered_games():
+        yield Case(f"layers-{name}", layered, seed=seed, **loop)
 
 
 def _optimisers(seed: int) -> Iterator[Case]:
@@ -341,14 +347,20 @@ def parameters(rng: Generator, gan: GAN, tasks: int, zero_head: str = "", gain: 
     """Parameters [T, P] float32 of unit-variance networks, other ones for every task."""
     parts = []
     for player, network in (("G", gan.generator), ("D", gan.discriminator)):
-        products = [layer for layer in leaves(network) if hasattr(layer, "weight")]
-        for layer in products:
+        layers = [layer for layer in leaves(network) if getattr(layer, "weight", None) is not None]
+        products = [layer for layer in layers if isinstance(layer, (nn.Linear, *CONVOLUTIONS))]
+        for layer in layers:
             zero = player in zero_head and layer is products[-1]
-            outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
             size = layer.weight.numel()
-            weight = rng.normal(0, gain * math.sqrt(outputs / size), (tasks, size))
+            if isinstance(layer, nn.PReLU):
+                weight = rng.normal(0.25, 0.2, (tasks, size))
+            elif layer not in products:
+                weight = rng.normal(1, 0.3, (tasks, size))
+            else:
+                outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+                weight = rng.normal(0, gain * math.sqrt(outputs / size), (tasks, size))
             parts.append(0 * weight if zero else weight)
-            if layer.bias is not None:
+            if getattr(layer, "bias", None) is not None:
                 bias = rng.normal(0, 0.3, (tasks, layer.bias.numel()))
                 parts.append(0 * bias if zero else bias)
     return torch.from_numpy(np.concatenate(parts, axis=1)).float()
@@ -556,18 +568,22 @@ def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
 
 def _watch(network: nn.Sequential, theta: Tensor, x: Tensor, seen: list[Tensor]) -> Tensor:
     """The network's output; pre-activations go to `seen`, measured from their layer's kink."""
-    at = 0
-    for layer in leaves(network):
-        if isinstance(layer, (nn.ReLU, nn.LeakyReLU, nn.ELU)):
+    named = ReferenceEngine._named(network, theta)
+
+    def walk(module: nn.Module, x: Tensor, prefix: str) -> Tensor:
+        if isinstance(module, nn.Sequential):
+            for key, child in module._modules.items():
+                x = walk(child, x, f"{prefix}{key}.")
+            return x
+        if isinstance(module, Residual):
+            return walk(module.body, x, f"{prefix}body.") + walk(module.shortcut, x, f"{prefix}shortcut.")
+        if isinstance(module, (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.PReLU)):
             seen.append(x)
-        elif isinstance(layer, nn.Softplus):
-            seen.append(x - layer.threshold / layer.beta)
-        named = {}
-        for name, parameter in layer.named_parameters():
-            named[name] = theta[at : at + parameter.numel()].view(parameter.shape)
-            at += parameter.numel()
-        x = functional_call(layer, named, (x,))
-    return x
+        elif isinstance(module, nn.Softplus):
+            seen.append(x - module.threshold / module.beta)
+        return forward(module, named, x, prefix)
+
+    return walk(network, x, "")
 
 
 def make_reference(dtype: torch.dtype) -> Callable[[Case], Engine]:

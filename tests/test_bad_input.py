@@ -153,7 +153,7 @@ def test_a_checkpoint_without_its_config(tmp_path: Path) -> None:
 
 def test_layers_that_cannot_be_written() -> None:
     with pytest.raises(ValueError, match="layer 1 is a Dropout"):
-        pymgan.arch.describe(nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
+        pymgan.arch_config.describe(nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
 
 
 def test_samples_of_any_kind() -> None:

@@ -159,7 +159,11 @@ def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
     ("changes", "message"),
     [
         (["--tasks", "glyps"], "glyps"),
-        (["--arch", "resnet"], "expected arch 'mlp'"),
+        (["--arch", "lenet"], "expected arch 'mlp'"),
+        (["--penalty", "r9"], "expected one of r1"),
+        (["--penalty", "r1:heavy"], "expected --penalty KIND"),
+        (["--penalty", "r1:1:2:3"], "expected --penalty KIND"),
+        (["--penalty", "r1:-1"], "expected a finite number from 0"),
         (["--arch", "mlp:0"], "positive widths"),
         (["--arch", "dcgan:8,8"], "one number of channels"),
         (["--meta", "proto"], "expected a method"),

@@ -21,13 +21,15 @@ LONGEST = 600
 # Files that may import the compiled module: the plan fills its record, engines run it, `engine` reports it.
 COMPILED = {"plan", "engine", "cpu_engine", "torch_engine", "torch_interpreter"}
 # Files that may differentiate with torch: the oracle, and the autograd wrapper around an engine.
-DIFFERENTIATING = {"reference", "reference_losses", "adapt"}
+DIFFERENTIATING = {"reference", "reference_layers", "reference_losses", "adapt"}
 
 # Every file's place in the flow; it imports its own place and lower ones. What is not listed is at FACE.
 PLACES = {
     **dict.fromkeys(["_version", "errors"], 0),
     "gan": 1,
+    "nn": 1,
     "plan": 2,
+    "plan_layers": 2,
     **dict.fromkeys(["buffers", "checks", "contract", "meta_gradient", "noise", "task_sum", "updates"], 3),
     **dict.fromkeys(
         [
@@ -35,6 +37,7 @@ PLACES = {
             "torch_engine",
             "torch_interpreter",
             "reference",
+            "reference_layers",
             "reference_losses",
             "reference_optimisers",
         ],

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pymgan.contract import OPTIMISERS, Adapted, Data, Pulled, Rng, Saved, Schedule, State
 from pymgan.gan import GAN, LOSSES
+from pymgan.plan import LAYERS
 from pymgan.reference import ReferenceEngine, _Scores
 from pymgan.reference_losses import discriminator_loss
 from tests.battery import Row, compare, draw_errors, measure, rms
@@ -301,21 +302,9 @@ def test_every_activation_loss_and_mode_occurs() -> None:
         type(layer)
         for case in cases()
         for network in (case.gan.generator, case.gan.discriminator)
-        for layer in network
+        for layer in network.modules()
     }
-    wanted = {
-        nn.Linear,
-        nn.LeakyReLU,
-        nn.ReLU,
-        nn.ELU,
-        nn.SiLU,
-        nn.Softplus,
-        nn.Tanh,
-        nn.Sigmoid,
-        nn.Identity,
-        nn.Flatten,
-    }
-    assert wanted | {nn.Unflatten} <= layers
+    assert set(LAYERS) <= layers
     assert {case.gan.loss for case in cases()} == set(LOSSES)
     every = {(case.gan.loss, case.play, case.moments > 0) for case in cases()}
     assert len(every) == 20  # saturating and relativistic without moments

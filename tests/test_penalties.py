@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import pymgan
-from pymgan.arch import gan_from_config, gan_to_config
+from pymgan.arch_config import gan_from_config, gan_to_config
 from pymgan.contract import Data, Rng, Schedule
 from pymgan.gan import GAN, PENALTIES, Penalty
 from pymgan.noise import normals

@@ -32,8 +32,26 @@ class Products {
     o.kernels.product(p);
   }
 
+  void diagonal(const Instr& i) {
+    const Tensor& w = o.layout.tensors[(i.b0 ? i.b0 : i.b1).tensor];
+    DiagonalProduct<T> p;
+    p.rows = i.rows;
+    p.elements = w.in;
+    p.of = w.of.data();
+    p.a0 = o.at(i.a0), p.w0 = o.at(i.b0);
+    p.a1 = o.at(i.a1), p.w1 = o.at(i.b1);
+    p.bias = o.bias_at(i.bias);
+    p.scale = o.at(i.scale);
+    p.dot = o.at(i.dot_out ? i.dot : Ref{});
+    p.dot_out = o.at(i.dot_out);
+    p.scratch = o.at(i.scratch);
+    p.epilogue = o.epilogue(i);
+    o.kernels.diagonal(p);
+  }
+
   void outer(const Instr& i) {
     const Tensor& w = o.layout.tensors[i.out.tensor];
+    if (w.diagonal()) return diagonal_outer(i, w);
     OuterProduct<T> p;
     p.ahead = o.ahead;
     p.accumulate = i.accumulate;
@@ -126,6 +144,29 @@ class Products {
     p.out_ld = o.layout.site_ld(window.out_sites, p.columns);
     p.epilogue = o.epilogue(i);
     o.kernels.window_product(p);
+  }
+
+  void diagonal_outer(const Instr& i, const Tensor& w) {
+    DiagonalOuter<T> p;
+    p.rows0 = i.rows0, p.rows1 = i.a1 ? i.rows1 : 0;
+    p.count = w.n, p.stored = w.in;
+    p.of = w.of.data();
+    p.a0 = o.at(i.a0), p.b0 = o.at(i.b0);
+    p.a1 = o.at(i.a1), p.b1 = o.at(i.b1);
+    p.ld = o.ld(i.a0);
+    p.accumulate = i.accumulate;
+    p.elements = o.at(i.scratch);
+    p.sums = reinterpret_cast<double*>(p.elements + padded(w.in));
+    T* gradient = p.elements + padded(w.in) + 2 * padded(w.n);  // with theta: of w, then of b
+    p.out = i.theta ? gradient : o.at(i.out);
+    o.kernels.diagonal_outer(p);
+    if (i.theta) descend(i.player, padded(w.n), gradient, o.at(i.theta), o.at(i.rate_scale), o.at(i.out));
+    T* bias = o.bias_at(i.out);
+    if (!bias) return;
+    p.of_bias = true;
+    p.out = i.theta ? gradient + padded(w.n) : bias;
+    o.kernels.diagonal_outer(p);
+    if (i.theta) descend(i.player, padded(w.n), p.out, o.bias_at(i.theta), o.bias_at(i.rate_scale), bias);
   }
 
   void flat_outer(const Instr& i, const Tensor& w, OuterProduct<T>& p) {

@@ -41,6 +41,33 @@ class Interpreter {
     copy_in(i, form, o.at(i.scratch) + i.rows * padded(form.features()), nullptr);
   }
 
+  void fixed(const Instr& i) const {
+    const FixedMaps& maps = o.layout.maps[i.map];
+    const FixedMap& map = i.adjoint ? maps.back : maps.forward;
+    FixedProduct<T> p;
+    p.rows = i.rows;
+    p.blocks = map.blocks.data();
+    p.block_count = static_cast<int>(map.blocks.size());
+    p.x = o.at(i.a0), p.x_ld = o.ld(i.a0);
+    p.out = o.at(i.out), p.out_ld = o.ld(i.out);
+    o.kernels.fixed_map(p);
+  }
+
+  void softmax(const Instr& i) const {
+    const Groups& groups = o.layout.groups[i.map];
+    Softmax<T> p;
+    p.rows = i.rows;
+    p.elements = i.columns;
+    p.groups = groups.count;
+    p.of = groups.of.data();
+    p.x = o.at(i.a0);
+    p.out = o.at(i.out);
+    p.ld = o.ld(i.out);
+    p.most = o.at(i.scratch);
+    p.sums = p.most + groups.count;
+    o.kernels.softmax(p);
+  }
+
   void execute(const Instr& i) {
     switch (i.op) {
       case Op::noise:
@@ -76,6 +103,15 @@ class Interpreter {
       }
       case Op::product:
         products.product(i);
+        break;
+      case Op::diagonal:
+        products.diagonal(i);
+        break;
+      case Op::fixed:
+        fixed(i);
+        break;
+      case Op::softmax:
+        softmax(i);
         break;
       case Op::outer:
         products.outer(i);

@@ -3,6 +3,7 @@
 #include "kernels.h"
 
 #include "kernels_layout.h"
+#include "kernels_maps.h"
 #include "kernels_noise.h"
 #include "kernels_product.h"
 #include "kernels_vector.h"
@@ -23,6 +24,10 @@ constexpr Kernels<T> table() {
           &window_outer<T>,
           &window_outer_few<T>,
           &elementwise<T>,
+          &fixed_map<T>,
+          &diagonal<T>,
+          &diagonal_outer<T>,
+          &softmax<T>,
           &head<T>,
           &penalty<T>,
           &update<T>,

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include "../fixed_map.h"
 #include "../optimisers.h"
 #include "../plan.h"
 #include "../window.h"
@@ -179,6 +180,63 @@ struct Elementwise {
   Epilogue<T> epilogue;
 };
 
+// out[m] = A x[m], see FixedMap; padding becomes zero.
+template <class T>
+struct FixedProduct {
+  int rows = 0;
+  const FixedBlock* blocks = nullptr;  // [block_count]
+  int block_count = 0;
+  const T* x = nullptr;  // [rows][x_ld]
+  int64_t x_ld = 0;
+  T* out = nullptr;  // [rows][out_ld]
+  int64_t out_ld = 0;
+};
+
+// out[m][n] = epilogue(scale[m] * (w0[of[n]] a0[m][n] + bias[of[n]]) + w1[of[n]] a1[m][n]); dots as in Product. Padding
+// (of -1) has numbers of zero.
+template <class T>
+struct DiagonalProduct {
+  int rows = 0, elements = 0;
+  const int32_t* of = nullptr;  // [elements]
+  const T* a0 = nullptr;        // [rows][ld]; null: the term is absent, and so are bias and dot
+  const T* w0 = nullptr;
+  const T* a1 = nullptr;  // [rows][ld]; null: the term is absent
+  const T* w1 = nullptr;
+  const T* bias = nullptr;
+  const T* scale = nullptr;  // [rows]; null: 1
+  const T* dot = nullptr;    // [rows][ld]
+  T* dot_out = nullptr;      // [rows][kLanes]
+  T* scratch = nullptr;      // [3][ld]
+  Epilogue<T> epilogue;
+};
+
+// out[i] (+)= the sum over elements n of number i and over rows of b0 a0 + b1 a1, or with of_bias of b0.
+template <class T>
+struct DiagonalOuter {
+  int rows0 = 0, rows1 = 0, count = 0, stored = 0;
+  const int32_t* of = nullptr;  // [stored]
+  const T* a0 = nullptr;        // [rows0][ld]
+  const T* b0 = nullptr;
+  const T* a1 = nullptr;  // [rows1][ld]
+  const T* b1 = nullptr;
+  int64_t ld = 0;
+  bool of_bias = false, accumulate = false;
+  T* elements = nullptr;   // [ld], scratch
+  double* sums = nullptr;  // [count], scratch
+  T* out = nullptr;        // [padded(count)]
+};
+
+// out[m] = softmax of x[m] over each group of elements; padding becomes zero.
+template <class T>
+struct Softmax {
+  int rows = 0, elements = 0, groups = 0;
+  const int32_t* of = nullptr;  // [elements]; -1: padding
+  const T* x = nullptr;         // [rows][ld]
+  T* out = nullptr;             // [rows][ld]
+  int64_t ld = 0;
+  T *most = nullptr, *sums = nullptr;  // [groups] each, scratch
+};
+
 // Losses and their derivatives with respect to the scores, means over the batch included (1/B).
 //   L_G = mean_f l_G(s) + mean_r l_Gr(s);  L_D = mean_f l_Df(s) + mean_r l_Dr(s);   c = dL/ds, cc = d2L/ds2
 // Of a relative loss s is R s here, c = R^T dL/d(R s), and cc is d2L/d(R s)2 (relative.h).
@@ -266,6 +324,10 @@ struct Kernels {
   void (*window_outer)(const WindowOuter<T>&);
   void (*window_outer_few)(const WindowOuter<T>&);  // columns need not be whole vectors
   void (*elementwise)(const Elementwise<T>&);
+  void (*fixed_map)(const FixedProduct<T>&);
+  void (*diagonal)(const DiagonalProduct<T>&);
+  void (*diagonal_outer)(const DiagonalOuter<T>&);
+  void (*softmax)(const Softmax<T>&);
   void (*head)(const Head<T>&);
   void (*penalty)(PenaltyHead<T>&);
   void (*update)(const Update<T>&);

@@ -1,6 +1,8 @@
 // What the operands of one Procedure's instructions mean for one task, and what its run carries along.
 #pragma once
 
+#include <algorithm>
+
 #include "interpreter.h"
 
 namespace pymgan::cpu {
@@ -88,7 +90,7 @@ class Operands {
     const int64_t bytes = frame.ahead.elements * sizeof(T);
     ahead_.at = reinterpret_cast<const char*>(frame.ahead.start);
     ahead_.end = ahead_.at + bytes;
-    ahead_.lines_per_flop = bytes / 64.0 / static_cast<double>(procedure.flops);
+    ahead_.lines_per_flop = bytes / 64.0 / static_cast<double>(std::max<int64_t>(procedure.flops, 1));
     ahead = bytes > 0 ? &ahead_ : nullptr;
   }
   T* base(const Value& v) const {

@@ -33,7 +33,9 @@ void pack(const Kernels<T>& kernels, const Layout& layout, const T* flat, T* pac
   std::fill_n(packed, layout.total, T{0});
   for (const Tensor& t : layout.tensors) {
     T* start = packed + layout.start[index(t.player)];
-    if (t.window < 0)
+    if (t.diagonal())
+      std::copy_n(flat + t.weight, t.n, start + t.packed_weight);
+    else if (t.window < 0)
       kernels.pack(flat + t.weight, t.n, t.k, start + t.packed_weight);
     else
       visit_window_weight(t, [&](int64_t at, int64_t from) { start[t.packed_weight + at] = flat[from]; });
@@ -47,7 +49,9 @@ void unpack(const Kernels<T>& kernels, const Layout& layout, const T* packed, T*
   for (const Tensor& t : layout.tensors) {
     const bool wanted = halves & (t.player == Player::generator ? kGenerator : kDiscriminator);
     const T* start = packed + layout.start[index(t.player)];
-    if (t.window < 0 && wanted)
+    if (t.diagonal() && wanted)
+      std::copy_n(start + t.packed_weight, t.n, flat + t.weight);
+    else if (t.window < 0 && wanted)
       kernels.unpack(start + t.packed_weight, t.n, t.k, flat + t.weight);
     else if (t.window < 0)
       std::fill_n(flat + t.weight, int64_t{t.n} * t.k, T{0});

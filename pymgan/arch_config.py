@@ -1,0 +1,127 @@
+"""Networks as data for the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from .gan import GAN, Penalty
+from .nn import Residual
+
+__all__ = ["build", "describe", "gan_from_config", "gan_to_config"]
+
+_CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "bias")
+
+# What of each layer makes it up again. Constructor arguments have the names of the attributes, except where
+# noted below.
+_LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.Linear: ("in_features", "out_features", "bias"),
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d), _CONVOLUTION),
+    **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d), (*_CONVOLUTION, "output_padding")),
+    nn.LeakyReLU: ("negative_slope",),
+    nn.ReLU: (),
+    nn.ELU: ("alpha",),
+    nn.SiLU: (),
+    nn.Softplus: ("beta", "threshold"),
+    nn.Tanh: (),
+    nn.Sigmoid: (),
+    nn.Identity: (),
+    nn.Flatten: ("start_dim", "end_dim"),
+    nn.Unflatten: ("dim", "unflattened_size"),
+    nn.GELU: ("approximate",),
+    nn.PReLU: ("num_parameters",),
+    nn.Softmax: ("dim",),
+    nn.LayerNorm: ("normalized_shape", "eps", "elementwise_affine", "bias"),
+    nn.GroupNorm: ("num_groups", "num_channels", "eps", "affine"),
+    **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d), ("num_features", "eps", "affine")),
+    nn.AvgPool1d: ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"),
+    nn.AvgPool2d: (
+        *("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"),
+        "divisor_override",
+    ),
+    nn.Upsample: ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor"),
+    nn.PixelShuffle: ("upscale_factor",),
+}
+_BY_NAME = {layer.__name__: layer for layer in _LAYERS}
+
+
+def describe(network: nn.Sequential) -> list[list[Any]]:
+    """A Sequential as rows `[layer, arguments]` of plain JSON values.
+
+    Raises:
+        ValueError: a layer that cannot be described; the message names it.
+    """
+    return [_describe_layer(layer, str(index)) for index, layer in enumerate(network)]
+
+
+def _describe_layer(layer: nn.Module, place: str) -> list[Any]:
+    if isinstance(layer, nn.Sequential):
+        inside = [_describe_layer(each, f"{place}.{index}") for index, each in enumerate(layer)]
+        return ["Sequential", {"layers": inside}]
+    if isinstance(layer, Residual):
+        _, body = _describe_layer(layer.body, f"{place}.body")
+        return ["Residual", {**body, "shortcut": _describe_layer(layer.shortcut, f"{place}.shortcut")}]
+    names = _LAYERS.get(type(layer))
+    if names is None:
+        known = ", ".join(sorted(_BY_NAME))
+        raise ValueError(
+            f"layer {place} is a {type(layer).__name__}: it cannot be written to a run folder; expected {known}"
+        )
+    arguments = {name: getattr(layer, name) for name in names}
+    if "bias" in arguments:
+        arguments["bias"] = arguments["bias"] is not None
+    # Plain JSON has lists.
+    return [
+        type(layer).__name__,
+        {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()},
+    ]
+
+
+def build(rows: Iterable[Sequence[Any]]) -> nn.Sequential:
+    """The Sequential that `describe` described, with fresh weights."""
+    return nn.Sequential(*(_build_layer(*row) for row in rows))
+
+
+def _build_layer(name: str, arguments: dict[str, Any]) -> nn.Module:
+    if name == "Sequential":
+        return build(arguments["layers"])
+    if name == "Residual":
+        return Residual(*build(arguments["layers"]), shortcut=_build_layer(*arguments["shortcut"]))
+    if name not in _BY_NAME:
+        raise ValueError(
+            f"expected one of {', '.join(sorted(_BY_NAME))}, got the layer {name!r}; use a newer pymgan"
+        )
+    return _BY_NAME[name](
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+    )
+
+
+def gan_to_config(gan: GAN) -> dict[str, Any]:
+    """Everything of a GAN except its weights, as plain JSON values."""
+    config: dict[str, Any] = {
+        "generator": describe(gan.generator),
+        "discriminator": describe(gan.discriminator),
+        "latent": list(gan.latent),
+        "loss": gan.loss,
+        "label_smoothing": gan.label_smoothing,
+    }
+    if gan.penalty is not None:  # without one as it was before there were any: old runs can be resumed
+        config["penalty"] = asdict(gan.penalty)
+    return config
+
+
+def gan_from_config(config: dict[str, Any]) -> GAN:
+    """The GAN that `gan_to_config` described, with weights that do not matter."""
+    with torch.random.fork_rng(devices=[]):
+        return GAN(
+            build(config["generator"]),
+            build(config["discriminator"]),
+            latent=tuple(config["latent"]),
+            loss=config["loss"],
+            label_smoothing=config["label_smoothing"],
+            penalty=Penalty(**config["penalty"]) if "penalty" in config else None,
+        )
