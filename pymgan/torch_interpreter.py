@@ -484,8 +484,7 @@ class Interpreter:
 
     def _penalty(self, i: Any) -> None:
         norm2, f = self._rows(i.a0, i.rows), self.frame
-        weight = self.game.penalty_weight * self.game.penalty_every / i.rows
-        share = (f.penalised.to(norm2) * weight)[:, None]
+        share = f.penalised.to(norm2)[:, None] * (self.game.penalty_weight * self.game.penalty_every / i.rows)
         epsilon = torch.tensor(_core.PENALTY_EPSILON, dtype=norm2.dtype)
 
         def term(order: int) -> Tensor:
@@ -495,9 +494,9 @@ class Interpreter:
         self._write(i.c_d, 2 * share * term(1))
         self._write(i.cc_d, 4 * share * term(2))
         if i.stats is not None:
-            trace = self._looked_at(i)
-            trace[:, 1] += (share * term(0)).sum(1)
-            self._judge(1, trace[:, 1])
+            loss = self._looked_at(i)[:, 1]
+            loss += (share * term(0)).sum(1)
+            self._judge(1, loss)
 
     def _judge(self, player: int, numbers: Tensor) -> None:
         """Tasks whose number is not finite stop, if the player is active."""
