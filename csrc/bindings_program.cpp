@@ -34,6 +34,7 @@ std::vector<Halves> halves_of(const std::vector<std::string>& support, const std
 
 namespace {
 
+StepForm form_of(const std::string& kind) { return {true, optimiser_of(kind) == Optimiser::extragradient}; }
 // Fields that a kind of layer does not have keep their defaults.
 PlanRow plan_row(const std::string& kind, const std::string& name, int input, std::vector<int64_t> in_shape,
                  std::vector<int64_t> out_shape, const py::kwargs& fields) {
@@ -240,6 +241,7 @@ void bind_instructions(py::module_& m) {
       .def_readonly("order", &Instr::order)
       .def_readonly("fakes", &Instr::fakes)
       .def_readonly("reals", &Instr::reals)
+      .def_readonly("traced", &Instr::traced)
       .def_readonly("flops", &Instr::flops)
       .def_readonly("bytes", &Instr::bytes);
   // Absent operands read as None.
@@ -296,11 +298,17 @@ void bind_instructions(py::module_& m) {
           "step", [](const Program& p) -> const Procedure& { return p.step(); },
           py::return_value_policy::reference_internal)
       .def(
+          "step_of",
+          [](const Program& p, const std::string& kind) -> const Procedure& { return p.step(form_of(kind)); },
+          py::arg("kind"), py::return_value_policy::reference_internal, "The step of an inner optimiser's kind.")
+      .def(
           "pull",
           [](Program& p, const std::vector<std::string>& support, const std::vector<std::string>& keep, bool rates,
-             bool scaled) -> const Procedure& { return p.pull(halves_of(support, keep), rates, scaled); },
+             bool scaled, const std::string& kind) -> const Procedure& {
+            return p.pull(halves_of(support, keep), rates, scaled, form_of(kind));
+          },
           py::arg("support"), py::arg("keep"), py::arg("rates") = false, py::arg("scaled") = false,
-          py::return_value_policy::reference_internal)
+          py::arg("kind") = "sgd", py::return_value_policy::reference_internal)
       .def("gradients", &Program::gradients, py::arg("full") = false, py::return_value_policy::reference_internal)
       .def("generate", &Program::generate, py::arg("batch"), py::return_value_policy::reference_internal)
       .def("generate_vjp", &Program::generate_vjp, py::arg("batch"), py::return_value_policy::reference_internal);

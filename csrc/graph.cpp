@@ -71,6 +71,14 @@ Ref Graph::parameters(const std::string& name, Player player) {
   return add_value(std::move(v));
 }
 
+Ref Graph::parameters(const std::string& name) {
+  Value v;
+  v.name = name;
+  v.shape = Shape::parameters;
+  v.elements = layout.total;
+  return add_value(std::move(v));
+}
+
 Ref Graph::external(Slot slot, const std::string& name, int i) { return external(slot, name, i, 1); }
 
 Ref Graph::moments(Slot slot, const std::string& name, int i) {

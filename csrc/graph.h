@@ -74,6 +74,7 @@ class Graph {
   Ref statistics(const std::string& name);                          // of a head, for the trace
   Ref scratch(const std::string& name, int64_t elements);           // in the arena
   Ref parameters(const std::string& name, Player player);           // in the arena
+  Ref parameters(const std::string& name);                          // likewise, of both players
   Ref external(Slot slot, const std::string& name, int index = 0);  // of both players
   Ref moments(Slot slot, const std::string& name, int index = 0);   // of both players, all that the optimisers have
   // A residual of the forward pass: a temp, or a slot in the residual block (see Keep).

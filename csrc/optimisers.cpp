@@ -5,7 +5,8 @@
 namespace pymgan {
 namespace {
 
-constexpr const char* kNames[] = {"sgd", "normalised", "momentum", "nesterov", "rmsprop", "adam", "optimistic"};
+constexpr const char* kNames[] = {"sgd",     "normalised", "momentum",   "nesterov",
+                                  "rmsprop", "adam",       "optimistic", "extragradient"};
 
 }  // namespace
 

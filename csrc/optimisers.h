@@ -14,7 +14,7 @@
 
 namespace pymgan {
 
-enum class Optimiser : uint8_t { sgd, normalised, momentum, nesterov, rmsprop, adam, optimistic };
+enum class Optimiser : uint8_t { sgd, normalised, momentum, nesterov, rmsprop, adam, optimistic, extragradient };
 inline constexpr int kMostMoments = 2;
 
 const char* name(Optimiser kind);
@@ -181,6 +181,7 @@ auto visit(Optimiser kind, const Visitor& visitor) {
     case Optimiser::optimistic:
       return visitor(Optimistic{});
     case Optimiser::sgd:
+    case Optimiser::extragradient:  // both of its updates; where F is taken is extragradient.cpp's
       break;
   }
   return visitor(Sgd{});

@@ -9,10 +9,10 @@
 namespace pymgan {
 
 const char* name(Op op) {
-  static const char* const names[] = {"noise",   "load",     "input",   "fill",    "spread", "rate",
-                                      "product", "diagonal", "fixed",   "softmax", "outer",  "elementwise",
-                                      "row_dot", "combine",  "mix",     "penalty", "head",   "transpose",
-                                      "check",   "update",   "adjoint", "output"};
+  static const char* const names[] = {"noise",       "load",    "input",    "fill",    "add",     "spread",
+                                      "rate",        "product", "diagonal", "fixed",   "softmax", "outer",
+                                      "elementwise", "row_dot", "combine",  "mix",     "penalty", "head",
+                                      "transpose",   "check",   "update",   "adjoint", "output"};
   return names[static_cast<int>(op)];
 }
 
@@ -40,28 +40,45 @@ Program::Program(const Plan& plan, const Game& game, const Target& target)
   if (game.penalty.between() && game.fakes != game.reals)
     throw std::invalid_argument("program: expected as many fake as real samples with a penalty between them, got " +
                                 std::to_string(game.fakes) + " and " + std::to_string(game.reals));
-  if (game_.keep_all) {
-    // What the general pull-back reads is what a step keeps.
-    Graph graph("pull", layout_, moments());
-    graph.keep = Graph::Keep::read;
-    const std::vector<Halves> everything{Halves{}};
-    lower_pull(graph, game_, {everything, true, true, false, true});
-    const Procedure general = graph.finish();
-    const auto names = graph.residuals_read();
-    for (const Value& v : general.values)
-      if (names.contains(v.name)) {
-        residuals_[v.name] = residual_elements_;
-        residual_elements_ += (v.elements + 15) / 16 * 16;
-      }
-  }
-  for (bool penalised : {false, true}) {
-    if (penalised && !has_penalty()) continue;
+  for (bool extra : {false, true})
+    for (bool penalised : {false, true})
+      if (const StepForm form{penalised, extra}; known(form) == form) forms_.push_back(form);
+  if (game_.keep_all) place_residuals();
+  for (const StepForm& form : forms_) {
     Graph graph("step", layout_, moments());
     graph.residuals = &residuals_;
     graph.keep = game_.keep_all ? Graph::Keep::write : Graph::Keep::none;
-    lower_step(graph, game_, fused(), penalised);
-    steps_[penalised] = std::make_unique<Procedure>(graph.finish());
+    lower_step(graph, game_, fused(), form);
+    steps_[form] = std::make_unique<Procedure>(graph.finish());
   }
+}
+
+// What the general pull-backs read is what a step keeps.
+void Program::place_residuals() {
+  for (const StepForm& form : forms_) {
+    if (form.penalised != has_penalty()) continue;
+    Graph graph("pull", layout_, moments());
+    graph.keep = Graph::Keep::read;
+    const std::vector<Halves> everything{Halves{}};
+    lower_pull(graph, game_, {everything, true, true, false, form});
+    const Procedure general = graph.finish();
+    const auto names = graph.residuals_read();
+    for (const Value& v : general.values)
+      if (names.contains(v.name) && residuals_.try_emplace(v.name, residual_elements_).second)
+        residual_elements_ += (v.elements + 15) / 16 * 16;
+  }
+}
+
+StepForm Program::known(StepForm form) const {
+  const auto extra = std::count(game_.optimisers.begin(), game_.optimisers.end(), Optimiser::extragradient);
+  const bool others = extra < static_cast<int64_t>(game_.optimisers.size());
+  return {form.penalised && has_penalty(), extra > 0 && (form.extra || !others)};
+}
+
+int64_t Program::step_arena() const {
+  int64_t most = 0;
+  for (const auto& [form, procedure] : steps_) most = std::max(most, procedure->arena);
+  return most;
 }
 
 int Program::moments() const {
@@ -74,16 +91,16 @@ bool Program::reads_gradient() const {
   return std::any_of(game_.optimisers.begin(), game_.optimisers.end(), adjoint_reads_gradient);
 }
 
-const Procedure& Program::pull(const std::vector<Halves>& cotangents, bool rates, bool scaled, bool penalised) {
+const Procedure& Program::pull(const std::vector<Halves>& cotangents, bool rates, bool scaled, StepForm form) {
   std::lock_guard lock(mutex_);
-  penalised = penalised && has_penalty();
+  form = known(form);
   const bool direct = !rates && !scaled && plain(), gradient = rates || reads_gradient();
-  auto& made = pulls_[{cotangents, rates, direct, penalised}];
+  auto& made = pulls_[{cotangents, rates, direct, form}];
   if (!made) {
     Graph graph("pull", layout_, moments());
     graph.residuals = &residuals_;
     graph.keep = game_.keep_all ? Graph::Keep::read : Graph::Keep::none;
-    lower_pull(graph, game_, {cotangents, rates, gradient, direct, penalised});
+    lower_pull(graph, game_, {cotangents, rates, gradient, direct, form});
     made = std::make_unique<Procedure>(graph.finish());
   }
   return *made;

@@ -1,7 +1,7 @@
 // The instruction list: what the lowering makes of a game once, and every engine executes.
 //
 // A Procedure is a straight list over Values; jets, zeros, merges and storage have been decided when it is made. The
-// mathematics stands in derivatives.h (graphs of nodes) and game.cpp (the two players); this file is the vocabulary.
+// mathematics stands in derivatives.h (graphs of nodes) and players.h (the two players); this file is the vocabulary.
 #pragma once
 
 #include <array>
@@ -23,7 +23,8 @@ enum class Op : uint8_t {
   noise,        // out [rows][columns] = explicit noise or the counter-based generator's
   load,         // out [rows][columns] = the step's real batch
   input,        // out [rows][columns] = the caller's rows (generate's z; generate_vjp's cotangent)
-  fill,         // out [rows] = 0
+  fill,         // out [rows], or all parameters, = 0
+  add,          // out += a0, parameters
   spread,       // out [rows][columns]: column 0 = a0 [rows] (absent: 1), padding 0
   rate,         // out [rows] = -rate a0 [rows] (absent: 1) with the player's rate; 0 where it is inactive
   product,      // out = apply(scale * (a0 B0 + bias) + a1 B1), rowsum(dot_out) += rowsum(dot * (a0 B0 + bias))
@@ -63,7 +64,8 @@ enum class Slot : uint8_t {
   v_moment,     // the same for the moments
   d_scale,      // derivative with respect to rate_scale
   gradient,     // result of the `gradients` procedures, `index` of two
-  statistics,   // [6] of a head, for the trace: L_G, L_D, mean and deviation of the scores of fakes, then of reals
+  statistics,  // [6] of a head, looked at and perhaps traced: L_G, L_D, mean and deviation of the scores of fakes, then
+               // of reals
 };
 inline constexpr int kSlots = 12;
 const char* name(Slot slot);
@@ -110,6 +112,7 @@ struct Instr {
   std::array<double, 2> attributes{};
   int order = 0;             // elementwise with act: f^(order), of a0 as ref says
   int fakes = 0, reals = 0;  // head; combine of relative scores
+  bool traced = true;        // head, penalty, check: what they look at goes to the trace
 
   Ref a0, b0, a1, b1, bias, scale, dot, ref, q, g;
   Ref theta, moment, rate_scale;
@@ -178,6 +181,12 @@ struct Halves {
   auto operator<=>(const Halves&) const = default;
 };
 
+// Which procedure a step takes: with D's penalty, if the game has one, and as extragradient does.
+struct StepForm {
+  bool penalised = true, extra = false;
+  auto operator<=>(const StepForm&) const = default;
+};
+
 // The lowering of one game for one target. Procedures are made on first use and kept; threads may share a Program.
 class Program {
  public:
@@ -194,24 +203,29 @@ class Program {
   bool reads_gradient() const;  // some adjoint does
   int64_t residual_elements() const { return residual_elements_; }
 
-  // penalised: with D's penalty, if the game has one
-  const Procedure& step(bool penalised = true) const { return *steps_[penalised && has_penalty()]; }
+  // Those that the game's steps can have.
+  const std::vector<StepForm>& forms() const { return forms_; }
+  const Procedure& step(StepForm form = {}) const { return *steps_.at(known(form)); }
+  int64_t step_arena() const;  // of the largest form
   // One step's pull-back for all cotangents. rates: d/d rate and d/d rate_scale too; scaled: there is a rate_scale.
-  const Procedure& pull(const std::vector<Halves>& cotangents, bool rates, bool scaled, bool penalised = true);
+  const Procedure& pull(const std::vector<Halves>& cotangents, bool rates, bool scaled, StepForm form = {});
   const Procedure& gradients(bool full);
   const Procedure& generate(int batch) { return generator(batch, false); }
   const Procedure& generate_vjp(int batch) { return generator(batch, true); }
 
  private:
+  StepForm known(StepForm form) const;  // the one of the game's forms that is meant
+  void place_residuals();
   const Procedure& generator(int batch, bool vjp);
   Plan plan_;
   Game game_;
   Layout layout_;
   std::map<std::string, int64_t> residuals_;  // offset of each kept value, by name
   int64_t residual_elements_ = 0;
-  std::unique_ptr<Procedure> steps_[2];
+  std::vector<StepForm> forms_;
+  std::map<StepForm, std::unique_ptr<Procedure>> steps_;
   std::mutex mutex_;  // of the three below
-  std::map<std::tuple<std::vector<Halves>, bool, bool, bool>, std::unique_ptr<Procedure>> pulls_;
+  std::map<std::tuple<std::vector<Halves>, bool, bool, StepForm>, std::unique_ptr<Procedure>> pulls_;
   std::map<bool, std::unique_ptr<Procedure>> gradients_;
   std::map<std::pair<bool, int>, std::unique_ptr<Procedure>> generators_;
 };

@@ -42,7 +42,16 @@ HALVES = ("G", "D", "GD")
 TRACE = ("loss_g", "loss_d", "norm_g", "norm_d", "fake_mean", "fake_std", "real_mean", "real_std")
 """The columns of a `Trace`, as the engines' buffers order them."""
 DISTANCES = ("energy",)
-OPTIMISERS = ("sgd", "normalised", "momentum", "nesterov", "rmsprop", "adam", "optimistic")
+OPTIMISERS = (
+    "sgd",
+    "normalised",
+    "momentum",
+    "nesterov",
+    "rmsprop",
+    "adam",
+    "optimistic",
+    "extragradient",
+)
 """Kinds of inner optimiser; see :func:`pymgan.compile`."""
 
 
@@ -119,7 +128,7 @@ class Trace:
     """What happened in each inner step: [T, K] each, except `valid`. Entries of a player that is not active may be 0.
 
     Attributes:
-        loss_g, loss_d: before the player's update.
+        loss_g, loss_d: before the player's update; of "extragradient", as everything here, at its first gradient.
         norm_g, norm_d: Euclidean norm of the player's gradient.
         fake_mean, fake_std, real_mean, real_std: of the scores that the discriminator's update saw (population deviation).
         valid: bool [T]. A task that is not valid stopped before its first non-finite loss, gradient or parameter.

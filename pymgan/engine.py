@@ -86,8 +86,9 @@ def compile(
         optimisers: the kinds of inner optimiser that a schedule may choose from; the first is its default. With rate r:
             "sgd": theta' = theta - r F; "normalised": F is divided by sqrt(|F|^2 + eps), |F| over all of a player's gradient;
             "momentum", "nesterov"; "rmsprop": divided by sqrt(s + eps); "adam", with bias correction; "optimistic": theta' =
-            theta - r (2 F - the gradient of the update before), in the first update r F. Each state has room for what the largest
-            of them carries; SGD alone is fastest.
+            theta - r (2 F - the gradient of the update before), in the first update r F; "extragradient": theta' = theta - r F at
+            the half point, where theta - r F takes both players (in "alternating" play, the one whose turn it is), on the same
+            batch. Each state has room for what the largest of them carries; SGD alone is fastest.
         momentum: of "momentum" and "nesterov" (F is added to it whole, as torch's SGD does).
         betas: of "adam"; the second is of "rmsprop" too.
         eps: inside the square roots, so that they have a derivative at 0.

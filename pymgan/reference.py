@@ -186,6 +186,9 @@ class ReferenceEngine:
             kind, gradient, moments, number, momentum=self.momentum, betas=self.betas, eps=self.eps
         )
 
+    def _half_step(self, theta: Tensor, by: Tensor) -> Tensor:
+        return theta - by
+
     def _step(
         self,
         phi: Tensor,
@@ -221,18 +224,55 @@ class ReferenceEngine:
             kept = [torch.where(moves, new, old) for new, old in zip(after, before, strict=True)]
             return moved, torch.stack(kept) if kept else theta.new_zeros(0, len(theta))
 
-        grad_d, (loss_d, scores) = grad_and_value(self._loss_d, argnums=1, has_aux=True)(
-            g, d, z, real, u, strength
-        )
-        new_d, moments_d = update(1, d, grad_d)
-        opponent = new_d if self.play == "alternating" else d
-        grad_g, loss_g = grad_and_value(self._loss_g, argnums=0)(g, opponent, z, real)
-        new_g, moments_g = update(0, g, grad_g)
+        def gradient_g(g: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+            gradient, loss = grad_and_value(self._loss_g, argnums=0)(g, d, z, real)
+            return gradient, loss
+
+        def gradient_d(g: Tensor, d: Tensor) -> tuple[Tensor, tuple[Tensor, _Scores]]:
+            gradient, value = grad_and_value(self._loss_d, argnums=1, has_aux=True)(
+                g, d, z, real, u, strength
+            )
+            return gradient, value
+
+        extragradient = "extragradient" in self.optimisers
+        twice = kind == (self.optimisers.index("extragradient") if extragradient else -1)
+
+        def ahead(player: int, theta: Tensor, gradient: Tensor) -> Tensor:
+            """Extragradient's half point; everyone else stays, where derivatives are as they were."""
+            moved = self._half_step(theta, rate[player] * scale[halves[player]] * gradient)
+            return torch.where(active[player] & twice, moved, theta)
+
+        def is_finite(*numbers: Tensor) -> Tensor:
+            return torch.stack([torch.isfinite(x).all() for x in numbers]).all()
+
+        grad_d, (loss_d, scores) = gradient_d(g, d)
+        move_d, finite_d = grad_d, is_finite(loss_d, grad_d)
+        if self.play == "simultaneous":
+            grad_g, loss_g = gradient_g(g, d)
+            move_g, finite_g = grad_g, is_finite(loss_g, grad_g)
+            if extragradient:
+                half_g, half_d = ahead(0, g, grad_g), ahead(1, d, grad_d)
+                move_g, half_loss_g = gradient_g(half_g, half_d)
+                move_d, (half_loss_d, _) = gradient_d(half_g, half_d)
+                finite_g = finite_g & is_finite(half_g, half_loss_g, move_g)
+                finite_d = finite_d & is_finite(half_d, half_loss_d, move_d)
+            new_d, moments_d = update(1, d, move_d)
+        else:
+            if extragradient:
+                half_d = ahead(1, d, grad_d)
+                move_d, (half_loss_d, _) = gradient_d(g, half_d)
+                finite_d = finite_d & is_finite(half_d, half_loss_d, move_d)
+            new_d, moments_d = update(1, d, move_d)
+            grad_g, loss_g = gradient_g(g, new_d)
+            move_g, finite_g = grad_g, is_finite(loss_g, grad_g)
+            if extragradient:
+                half_g = ahead(0, g, grad_g)
+                move_g, half_loss_g = gradient_g(half_g, new_d)
+                finite_g = finite_g & is_finite(half_g, half_loss_g, move_g)
+        new_g, moments_g = update(0, g, move_g)
 
         new_phi = torch.cat((new_g, new_d))
         new_moments = torch.cat((moments_g, moments_d), dim=1).flatten()
-        finite_g = torch.isfinite(loss_g) & torch.isfinite(grad_g).all()
-        finite_d = torch.isfinite(loss_d) & torch.isfinite(grad_d).all()
         finite = (
             (finite_g | ~active[0])
             & (finite_d | ~active[1])

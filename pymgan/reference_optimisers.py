@@ -7,7 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-MOMENTS = {"sgd": 0, "normalised": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "optimistic": 1}
+MOMENTS = {
+    "sgd": 0,
+    "normalised": 0,
+    "momentum": 1,
+    "nesterov": 1,
+    "rmsprop": 1,
+    "adam": 2,
+    "optimistic": 1,
+    "extragradient": 0,
+}
 """Vectors that each kind carries."""
 
 
@@ -29,7 +38,7 @@ def direction(
     def corrected(mean: Tensor, beta: float) -> Tensor:
         return mean / (1 - beta ** number.double()).to(mean.dtype)
 
-    if kind == "sgd":
+    if kind in ("sgd", "extragradient"):
         return gradient, rest
     if kind == "normalised":
         return gradient / (gradient.square().sum() + eps).sqrt(), rest

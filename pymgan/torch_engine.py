@@ -42,16 +42,18 @@ from pymgan.task_sum import reduce_tasks
 from pymgan.torch_interpreter import Compiled, Frame, Interpreter, Values
 from pymgan.updates import count_updates
 
+EXTRAGRADIENT = "extragradient"  # the kind whose steps have a form of their own
+
 
 @dataclass
 class TorchSaved(Saved):
-    """Snapshots (phi, moments) by slot, residuals by step, and the arguments of ``adapt``."""
+    """Snapshots (phi, moments) by slot, residuals by step and form, and the arguments of ``adapt``."""
 
     tasks: int
     steps: int
     storage: Any
     slots: dict[int, tuple[Tensor, Tensor]]
-    residuals: list[Values]
+    residuals: list[list[Values]]
     batches: _Batches
     moves: _Moves
     valid: Tensor
@@ -155,6 +157,9 @@ class TorchEngine:
         )
         self.compiled = Compiled(self.program)
         self.moments: int = self.program.moments
+        # One kind for each form that a step can have.
+        self._forms = [kind for kind in optimisers if kind != EXTRAGRADIENT][:1]
+        self._forms += [kind for kind in optimisers if kind == EXTRAGRADIENT]
 
     @property
     def parameters(self) -> int:
@@ -210,15 +215,14 @@ class TorchEngine:
         for k in range(steps):
             if saved is not None and slots[k] >= 0:
                 saved.slots[slots[k]] = (phi, moment)
-            frame = self._step_frame(phi, moment, batches, moves, k)
-            frame.trace, frame.valid = trace[:, k], valid
-            Interpreter(self.compiled, self.program.step, frame).run()
+            frame, residuals = self._step(phi, moment, batches, moves, k, valid)
+            trace[:, k] = frame.trace
             valid &= torch.isfinite(frame.phi_next).all(1) & torch.isfinite(frame.moment_next).all(1)
             phi = torch.where(valid[:, None], frame.phi_next, phi)
             moment = torch.where(valid[:, None], frame.moment_next, moment)
             done += valid
             if saved is not None:
-                saved.residuals.append(frame.residual)
+                saved.residuals.append(residuals)
         if saved is not None and slots[steps] >= 0:
             saved.slots[slots[steps]] = (phi, moment)
         columns = {name: trace[..., i] for i, name in enumerate(TRACE)}
@@ -262,29 +266,33 @@ class TorchEngine:
         for kind, k, source, target in kept.storage.pullback:
             phi, moment = slots[source]
             if kind == "step":
-                frame = self._step_frame(phi, moment, kept.batches, kept.moves, k)
-                frame.trace, frame.valid = (
-                    self._zeros(kept.tasks, len(TRACE)),
-                    torch.ones(kept.tasks, dtype=torch.bool),
-                )
-                Interpreter(self.compiled, self.program.step, frame).run()
+                everyone = torch.ones(kept.tasks, dtype=torch.bool)
+                frame, _ = self._step(phi, moment, kept.batches, kept.moves, k, everyone)
                 slots[target] = (frame.phi_next, frame.moment_next)
                 continue
-            frame = self._step_frame(phi, moment, kept.batches, kept.moves, k)
-            if self.storage == "all":
-                frame.residual = kept.residuals[k]
-                frame.phi_next = slots[kept.storage.slot_of_step[k + 1]][0]
-            frame.cotangent, frame.d_scale, frame.d_rate = v, d_scale, d_rate[:, :, k]
-            if v_moment is not None:
-                frame.v_moment = v_moment
             last, first = k == kept.steps - 1, k == 0
-            procedure = self.program.pull(
-                supports if last else everything,
-                keeps if first else everything,
-                rates,
-                kept.moves.scale is not None,
+            halves = supports if last else everything, keeps if first else everything
+            frames = []
+            for i, form in enumerate(self._forms):
+                frame = self._step_frame(phi, moment, kept.batches, kept.moves, k)
+                if self.storage == "all":
+                    frame.residual = kept.residuals[k][i]
+                    frame.phi_next = slots[kept.storage.slot_of_step[k + 1]][0]
+                frame.cotangent, frame.d_scale, frame.d_rate = (
+                    v.clone(),
+                    d_scale.clone(),
+                    d_rate[:, :, k].clone(),
+                )
+                if v_moment is not None:
+                    frame.v_moment = v_moment.clone()
+                procedure = self.program.pull(*halves, rates, kept.moves.scale is not None, form)
+                Interpreter(self.compiled, procedure, frame).run()
+                frames.append(frame)
+            v, d_scale, d_rate[:, :, k] = (
+                self._of_own_form(frames, name, 1) for name in ("cotangent", "d_scale", "d_rate")
             )
-            Interpreter(self.compiled, procedure, frame).run()
+            if v_moment is not None:
+                v_moment = self._of_own_form(frames, "v_moment", 1)
         for c, half in enumerate(keeps):
             self._clear(v, c, half)
 
@@ -383,6 +391,33 @@ class TorchEngine:
 
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(*shape, dtype=self.dtype, device=self.device)
+
+    def _step(
+        self, phi: Tensor, moment: Tensor, batches: _Batches, moves: _Moves, k: int, valid: Tensor
+    ) -> tuple[Frame, list[Values]]:
+        """One step of all tasks, and the residuals of each form; clears `valid` where a number is not finite.
+
+        All tasks make a step of every form and take what is of their own kind's.
+        """
+        frames = []
+        for form in self._forms:
+            frame = self._step_frame(phi, moment, batches, moves, k)
+            frame.trace, frame.valid = self._zeros(len(phi), len(TRACE)), valid.clone()
+            Interpreter(self.compiled, self.program.step_of(form), frame).run()
+            frames.append(frame)
+        result = frames[0]
+        for name in ("phi_next", "moment_next", "trace"):
+            setattr(result, name, self._of_own_form(frames, name, 0))
+        valid &= self._of_own_form(frames, "valid", 0)
+        return result, [frame.residual for frame in frames]
+
+    def _of_own_form(self, frames: list[Frame], name: str, dimension: int) -> Tensor:
+        """What a slot holds after each task's own form of the step; the tasks lie along `dimension`."""
+        each: list[Tensor] = [getattr(frame, name) for frame in frames]
+        if len(each) == 1:
+            return each[0]
+        extra = frames[0].kind == self.optimisers.index(EXTRAGRADIENT)
+        return torch.where(extra.view(-1, *[1] * (each[0].ndim - 1 - dimension)), each[1], each[0])
 
     def _step_frame(self, phi: Tensor, moment: Tensor, batches: _Batches, moves: _Moves, k: int) -> Frame:
         return Frame(

@@ -420,7 +420,10 @@ class Interpreter:
         self._write(i.out, factor.expand(-1, i.rows) if i.a0 is None else factor * self._rows(i.a0, i.rows))
 
     def _fill(self, i: Any) -> None:
-        self._target(i.out)[:, i.out.row : i.out.row + i.rows] = 0
+        self._target(i.out).zero_()
+
+    def _add(self, i: Any) -> None:
+        self._target(i.out).add_(self._value(i.a0))
 
     def _spread(self, i: Any) -> None:
         phi = self.frame.phi
@@ -462,14 +465,17 @@ class Interpreter:
                     self._write(out, _relative_adjoint(c, i.fakes) if relative and order == 1 else c)
         if i.stats is None:
             return
-        f = self.frame
+        trace = self._looked_at(i)
         if i.index & 1:
-            f.trace[:, 0] = term(fake, "g", 0).sum(1) + term(real, "g_real", 0).sum(1)
-            self._judge(0, f.trace[:, 0])
+            trace[:, 0] = term(fake, "g", 0).sum(1) + term(real, "g_real", 0).sum(1)
+            self._judge(0, trace[:, 0])
         if i.index & 2:
-            f.trace[:, 1] = term(fake, "d_fake", 0).sum(1) + term(real, "d_real", 0).sum(1)
-            f.trace[:, 4:8] = torch.stack([s for x in scored for s in (x.mean(1), x.std(1, correction=0))], 1)
-            self._judge(1, f.trace[:, 1])
+            trace[:, 1] = term(fake, "d_fake", 0).sum(1) + term(real, "d_real", 0).sum(1)
+            trace[:, 4:8] = torch.stack([s for x in scored for s in (x.mean(1), x.std(1, correction=0))], 1)
+            self._judge(1, trace[:, 1])
+
+    def _looked_at(self, i: Any) -> Tensor:
+        return self.frame.trace if i.traced else torch.zeros_like(self.frame.trace)
 
     def _mix(self, i: Any) -> None:
         u = self.frame.mix(i.rows)
@@ -478,8 +484,7 @@ class Interpreter:
 
     def _penalty(self, i: Any) -> None:
         norm2, f = self._rows(i.a0, i.rows), self.frame
-        weight = self.game.penalty_weight * self.game.penalty_every / i.rows
-        share = (f.penalised.to(norm2) * weight)[:, None]
+        share = f.penalised.to(norm2)[:, None] * (self.game.penalty_weight * self.game.penalty_every / i.rows)
         epsilon = torch.tensor(_core.PENALTY_EPSILON, dtype=norm2.dtype)
 
         def term(order: int) -> Tensor:
@@ -489,8 +494,9 @@ class Interpreter:
         self._write(i.c_d, 2 * share * term(1))
         self._write(i.cc_d, 4 * share * term(2))
         if i.stats is not None:
-            f.trace[:, 1] += (share * term(0)).sum(1)
-            self._judge(1, f.trace[:, 1])
+            loss = self._looked_at(i)[:, 1]
+            loss += (share * term(0)).sum(1)
+            self._judge(1, loss)
 
     def _judge(self, player: int, numbers: Tensor) -> None:
         """Tasks whose number is not finite stop, if the player is active."""
@@ -504,7 +510,7 @@ class Interpreter:
             norm = self.squares[i.player].sqrt()
         else:
             norm = torch.linalg.vector_norm(self._value(i.a0)[:, self._part(i.player)].double(), dim=1)
-        self.frame.trace[:, 2 + i.player] = norm.to(self.frame.trace.dtype)
+        self._looked_at(i)[:, 2 + i.player] = norm.to(self.frame.trace.dtype)
         self._judge(i.player, norm)
 
     # ---- the optimisers ----

@@ -26,6 +26,7 @@ from pymgan.reference import ReferenceEngine
 from pymgan.reference_layers import forward
 from pymgan.reference_optimisers import MOMENTS
 from tests.convolutions import GAMES
+from tests.extragradient import games as extragradient_games
 from tests.layers import games as layered_games
 from tests.penalties import games as penalised_games
 
@@ -297,6 +298,8 @@ def _chosen(seed: int) -> Iterator[Case]:
     yield from _optimisers(seed)
     for name, penalised, loop in penalised_games():
         yield Case(f"penalty-{name}", penalised, seed=seed, **loop)
+    for name, game, loop in extragradient_games():
+        yield Case(f"extragradient-{name}", game, seed=seed, **loop)
     for name, layered, loop in layered_games():
         yield Case(f"layers-{name}", layered, seed=seed, **loop)
 

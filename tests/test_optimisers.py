@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import pymgan
-from pymgan.contract import OPTIMISERS, Data, Engine, Rng, Schedule, State
+from pymgan.contract import OPTIMISERS, TRACE, Data, Engine, Rng, Schedule, State
 from pymgan.engine import compile as compile_engine
 from pymgan.gan import GAN
 from pymgan.reference_optimisers import MOMENTS
@@ -41,9 +41,10 @@ def start(dtype: torch.dtype = F64) -> tuple[Tensor, Data, Rng]:
     return phi, Data(real), Rng(5, torch.arange(T))
 
 
-def first_gradient(engine: Engine) -> Tensor:
+def first_gradient(engine: Engine, ahead: Tensor | float = 0.0) -> Tensor:
+    """At phi - ahead."""
     phi, data, rng = start()
-    return engine.gradients(phi, Data(data.real[:, 0]), rng).gradient
+    return engine.gradients(phi - ahead, Data(data.real[:, 0]), rng).gradient
 
 
 def halves(v: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +64,7 @@ def one_step(engine: Engine, rate: float = 1.0) -> Tensor:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_first_steps(engine: str) -> None:
-    """From no moments: momentum, optimistic and SGD are the same; the others as they are defined."""
+    """From no moments: momentum, optimistic and SGD are the same; the others as they are defined. At rate 1."""
     eps = 1e-4
     f = first_gradient(build(engine, "sgd"))
     norms = [half.square().sum(1, keepdim=True).add(eps).sqrt() for half in halves(f)]
@@ -75,6 +76,7 @@ def test_first_steps(engine: str) -> None:
         "normalised": torch.cat([half / norm for half, norm in zip(halves(f), norms, strict=True)], 1),
         "rmsprop": f / (0.001 * f.square() + eps).sqrt(),
         "adam": f / (f.square() + eps).sqrt(),
+        "extragradient": first_gradient(build(engine, "sgd"), ahead=f),
     }
     assert set(wanted) == set(OPTIMISERS)
     for kind, direction in wanted.items():
@@ -128,10 +130,11 @@ def test_gradients_of_zero(engine: str, kind: str, play: str) -> None:
 def test_a_rate_of_zero_has_a_derivative(engine: str, kind: str) -> None:
     """d phi_1 / d rate at rate 0 is minus the direction of the step, per player and per parameter."""
     built = build(engine, kind)
-    direction = one_step(built)
+    twice = kind == "extragradient"  # its direction depends on the rate; at 0 it is SGD's
+    direction = one_step(build(engine, "sgd") if twice else built)
     phi, data, rng = start()
     v = torch.randn(T, built.parameters, generator=torch.Generator().manual_seed(1), dtype=F64)
-    for rate in (0.0, 0.5):
+    for rate in (0.0,) if twice else (0.0, 0.5):
         schedule = Schedule(torch.full((2,), rate, dtype=F64))
         saved = built.adapt(phi, Data(data.real[:, :1]), schedule, rng, keep=True).saved
         assert saved is not None
@@ -142,9 +145,77 @@ def test_a_rate_of_zero_has_a_derivative(engine: str, kind: str) -> None:
         torch.testing.assert_close(pulled.d_scale, -rate * direction * v, rtol=1e-8, atol=1e-9)
 
 
+# ---- extragradient ----
+
+BILINEAR = GAN(
+    nn.Sequential(nn.Linear(1, 1)), nn.Sequential(nn.Linear(1, 1, bias=False)), (1,), loss="wasserstein"
+)
+
+
+def distances(engine: str, kind: str, rate: float, steps: int) -> tuple[float, float]:
+    """From the equilibrium of L_D = -L_G = w b, at (0, 0), at the beginning and after the steps: z and the real samples are 0."""
+    built = compile_engine(BILINEAR, engine=engine, fakes=B, reals=B, optimisers=(kind,), dtype=F64)
+    zeros = torch.zeros(1, steps, B, 1, dtype=F64)
+    phi = torch.tensor([[0.3, 0.6, -0.8]], dtype=F64)  # weight and bias of G, and D's weight
+    schedule = Schedule(torch.full((2,), rate, dtype=F64))
+    after = built.adapt(phi, Data(zeros, noise=zeros), schedule, Rng(0, torch.zeros(1).long())).phi
+    assert after[0, 0] == phi[0, 0]
+    return phi[0, 1:].norm().item(), after[0, 1:].norm().item()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_extragradient_converges_where_sgd_does_not(engine: str, rate: float) -> None:
+    """min over b, max over w of w b: a step of SGD multiplies the distance by sqrt(1 + r^2), one of extragradient by
+    sqrt((1 - r^2)^2 + r^2), which is below 1."""
+    steps = 60
+    before, sgd = distances(engine, "sgd", rate, steps)
+    assert sgd == pytest.approx(before * (1 + rate**2) ** (steps / 2), rel=1e-12)
+    before, extragradient = distances(engine, "extragradient", rate, steps)
+    assert extragradient == pytest.approx(before * ((1 - rate**2) ** 2 + rate**2) ** (steps / 2), rel=1e-12)
+    assert extragradient < 0.75 * before < sgd
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_extragradient_is_traced_where_it_starts(engine: str) -> None:
+    phi, data, rng = start()
+    schedule = Schedule(torch.full((2,), 0.5, dtype=F64))
+    sgd, twice = (
+        build(engine, kind).adapt(phi, Data(data.real[:, :1]), schedule, rng)
+        for kind in ("sgd", "extragradient")
+    )
+    for name in TRACE:
+        torch.testing.assert_close(getattr(twice.trace, name), getattr(sgd.trace, name), rtol=1e-12, atol=0)
+    assert not torch.allclose(twice.phi, sgd.phi)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("play", ["simultaneous", "alternating"])
+@pytest.mark.parametrize("kinds", [("extragradient",), ("sgd", "extragradient")])
+def test_a_half_point_that_is_not_finite_ends_the_task(
+    engine: str, play: str, kinds: tuple[str, ...]
+) -> None:
+    """The step stands still, and the other tasks go on, whatever their kind."""
+    built = build(engine, *kinds, play=play)
+    phi, data, rng = start()
+    last = len(kinds) - 1
+    kind = torch.tensor([[0, 0], [0, last], [last, 0]])
+    rate = torch.full((T, 2, 2), 0.1, dtype=F64)
+    rate[1, 1] = 1e305
+    adapted = built.adapt(phi, Data(data.real[:, :2]), Schedule(rate, kind=kind), rng, keep=True)
+    assert adapted.trace.valid.tolist() == [True, False, True]
+    assert adapted.state.count.tolist() == [2, 1, 2]
+    first = built.adapt(phi, Data(data.real[:, :1]), Schedule(rate[:, :1], kind=kind[:, :1]), rng)
+    assert torch.equal(adapted.phi[1], first.phi[1])
+    assert adapted.saved is not None
+    v0 = built.pullback(adapted.saved, torch.ones_like(phi)).v0
+    assert bool(torch.isfinite(v0).all())
+    assert not v0[1].any()
+
+
 # ---- changes of kind ----
 
-KINDS = ("adam", "sgd", "momentum", "rmsprop", "optimistic")
+KINDS = ("adam", "sgd", "momentum", "rmsprop", "optimistic", "extragradient")
 
 
 def schedule_of(kinds: list[int], active: Tensor | None = None) -> Schedule:
@@ -166,7 +237,9 @@ def parts(engine: Engine, schedule: Schedule, *cuts: int) -> tuple[Tensor, State
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("kinds", [[0, 0, 0, 1, 1, 0], [0, 3, 2, 2, 4, 4], [1, 1, 4, 0, 0, 0]])
+@pytest.mark.parametrize(
+    "kinds", [[0, 0, 0, 1, 1, 0], [0, 3, 2, 2, 4, 4], [1, 1, 4, 0, 0, 0], [0, 5, 5, 0, 2, 5]]
+)
 def test_split_where_the_kind_changes(engine: str, kinds: list[int]) -> None:
     active = torch.ones(K, 2, dtype=torch.bool)
     active[[0, 3], 0] = False
@@ -234,7 +307,7 @@ def test_plain_sgd_is_fused() -> None:
     for kind in OPTIMISERS[1:]:
         program = build("cpu", kind).program  # type: ignore[attr-defined]
         adjoints = [i for i in program.pull(["GD"], ["GD"]).code if i.op == "adjoint"]
-        assert len(adjoints) == 2
+        assert len(adjoints) == (4 if kind == "extragradient" else 2)
         # the gradient is made again only for an adjoint that reads it
         reads = kind in ("normalised", "rmsprop", "adam")
         assert all((i.a0 is not None) == reads for i in adjoints)

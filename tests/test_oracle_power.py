@@ -130,6 +130,20 @@ class FrozenSquares(ReferenceEngine):
         return mean * (direction / mean).detach(), after
 
 
+class FrozenHalf(ReferenceEngine):
+    """Extragradient's half point does not see the first gradient's derivative."""
+
+    def _half_step(self, theta: Tensor, by: Tensor) -> Tensor:
+        return super()._half_step(theta, by.detach())
+
+
+class NoHalf(ReferenceEngine):
+    """Extragradient without its first half."""
+
+    def _half_step(self, theta: Tensor, by: Tensor) -> Tensor:
+        return super()._half_step(theta, 0 * by)
+
+
 class SwappedMasks(ReferenceEngine):
     """Each player reads the other's mask."""
 
@@ -202,6 +216,10 @@ WRONG: list[tuple[type[ReferenceEngine], Callable[[], Case], str]] = [
     (FrozenNorm, lambda: BY_NAME["normalised-simultaneous"], "v0"),
     (FrozenSquares, lambda: BY_NAME["rmsprop-simultaneous"], "v0"),
     (FrozenSquares, lambda: BY_NAME["adam-alternating"], "v0"),
+    (FrozenHalf, lambda: BY_NAME["extragradient-simultaneous"], "v0"),
+    (FrozenHalf, lambda: BY_NAME["extragradient-alternating"], "v0"),
+    (NoHalf, lambda: BY_NAME["extragradient-alternating"], "phi"),
+    (NoHalf, lambda: BY_NAME["extragradient-switching"], "phi"),
     (Dampened, lambda: find(optimisers=("momentum",)), "phi"),
     (SwappedMasks, lambda: BY_NAME["masks-critic-simultaneous"], "phi"),
     (FirstBatch, lambda: find(real="steps", steps=3), "phi"),

@@ -23,7 +23,7 @@ struct AdaptBuffers {
   StepBuffers<T> step;
 
   AdaptBuffers(Carver<T>& carver, const Program& p)
-      : phi0(carver.take(p.layout().total)), step(carver, p, std::max(p.step(false).arena, p.step(true).arena)) {}
+      : phi0(carver.take(p.layout().total)), step(carver, p, p.step_arena()) {}
 };
 
 int64_t vectors_of(const Program& p, int64_t cotangents, bool rates) {

@@ -60,24 +60,25 @@ class Pulls {
  public:
   // The last step knows which halves of v can be nonzero, the first which are wanted.
   Pulls(Program& program, const std::vector<Halves>& halves, bool rates, bool scaled, int steps)
-      : arena_(std::max(program.step(false).arena, program.step(true).arena)) {
+      : arena_(program.step_arena()) {
     for (int k = 0; k < steps; ++k) {
       std::vector<Halves> at(halves.size());
       for (size_t c = 0; c < halves.size(); ++c) {
         if (k == steps - 1) at[c].support = halves[c].support;
         if (k == 0) at[c].keep = halves[c].keep;
       }
-      for (bool penalised : {false, true}) {
-        at_[penalised].push_back(&program.pull(at, rates, scaled, penalised));
-        arena_ = std::max(arena_, at_[penalised].back()->arena);
+      for (const StepForm& form : program.forms()) {
+        const Procedure& pull = program.pull(at, rates, scaled, form);
+        at_[form.penalised][form.extra].push_back(&pull);
+        arena_ = std::max(arena_, pull.arena);
       }
     }
   }
-  const Procedure& at(int k, bool penalised) const { return *at_[penalised][k]; }
+  const Procedure& at(int k, StepForm form) const { return *at_[form.penalised][form.extra][k]; }
   int64_t arena() const { return arena_; }  // of the steps that are repeated too
 
  private:
-  std::vector<const Procedure*> at_[2];
+  std::vector<const Procedure*> at_[2][2];  // penalised, extra
   int64_t arena_;
 };
 
@@ -141,7 +142,7 @@ struct InnerLoop {
       frame.trace = trace + k * kTrace;
       set_batch(frame, batches, task, k);
       set_updates(frame, task, k);
-      execute(kernels, program, program.step(penalised(task, k)), frame);
+      execute(kernels, program, program.step(form(frame, task, k)), frame);
       // Fused updates have looked.
       frame.valid = frame.valid && (program.fused() || finite(kernels, next, snapshot(program)));
       if (!frame.valid) break;
@@ -173,7 +174,7 @@ struct InnerLoop {
       if (action.kind == Action::Kind::step) {
         T* to = slot(action.to);
         frame.phi_next = to, frame.moment_next = to + total;
-        execute(kernels, program, program.step(penalised(task, action.k)), frame);
+        execute(kernels, program, program.step(form(frame, task, action.k)), frame);
         continue;
       }
       frame.ahead = {};
@@ -186,12 +187,14 @@ struct InnerLoop {
         frame.d_rate = d_rate + action.k * 2;
         frame.d_rate_stride = d_rate_stride;
       }
-      execute(kernels, program, pulls.at(action.k, penalised(task, action.k)), frame);
+      execute(kernels, program, pulls.at(action.k, form(frame, task, action.k)), frame);
     }
   }
 
  private:
-  bool penalised(int64_t task, int64_t k) const { return program.game().penalty.in_step(batches.count[task] + k); }
+  StepForm form(const Frame<T>& frame, int64_t task, int64_t k) const {
+    return {program.game().penalty.in_step(batches.count[task] + k), frame.kind == Optimiser::extragradient};
+  }
   T* residual(T* saved, int64_t k) const {
     return saved + storage.kept_slots * snapshot(program) + k * program.residual_elements();
   }

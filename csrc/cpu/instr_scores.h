@@ -49,13 +49,14 @@ class Scores {
     }
     if (!i.stats) return;
     bool finite = true;
+    const bool traced = o.frame.trace && i.traced;
     if (i.index & kGenerator) {
       finite &= std::isfinite(stats[0]);
-      if (o.frame.trace) o.frame.trace[0] = stats[0];
+      if (traced) o.frame.trace[0] = stats[0];
     }
     if (i.index & kDiscriminator) {
       finite &= std::isfinite(stats[1]);
-      if (o.frame.trace) {
+      if (traced) {
         o.frame.trace[1] = stats[1];
         std::copy(stats + 2, stats + 6, o.frame.trace + 4);
       }
@@ -94,7 +95,7 @@ class Scores {
     h.k = o.at(i.cc_d);
     o.kernels.penalty(h);
     if (!i.stats) return;
-    if (o.frame.trace) o.frame.trace[1] += static_cast<T>(h.value);
+    if (o.frame.trace && i.traced) o.frame.trace[1] += static_cast<T>(h.value);
     o.frame.valid &= std::isfinite(h.value);
   }
 

@@ -23,7 +23,7 @@ class Updates {
       const GradientSums<T>& sums = o.sums[index(i.player)];
       for (int l = 0; l < kLanes; ++l) norm2 += sums.squares[l], finite &= sums.spoilt[l] == 0;
     }
-    if (o.frame.trace) o.frame.trace[2 + index(i.player)] = static_cast<T>(std::sqrt(norm2));
+    if (o.frame.trace && i.traced) o.frame.trace[2 + index(i.player)] = static_cast<T>(std::sqrt(norm2));
     o.frame.valid &= finite && std::isfinite(norm2);
   }
 
@@ -53,6 +53,17 @@ class Updates {
     }
     o.kernels.update(u);
     carry_moments(i, moments_of(o.frame.kind));
+  }
+
+  // As a step of plain SGD at rate -1.
+  void add(const Instr& i) const {
+    Update<T> u;
+    u.n = o.value(i.out).elements;
+    u.kind = Optimiser::sgd;
+    u.rate = T{-1};
+    u.gradient = o.at(i.a0);
+    u.theta = u.theta_out = o.at(i.out);
+    o.kernels.update(u);
   }
 
   void adjoint(const Instr& i) const {

@@ -83,10 +83,14 @@ class Interpreter {
         rows_out(o.layout.x, o.at(i.a0), i.rows, o.ld(i.a0), o.frame.output);
         break;
       case Op::fill: {
-        const bool vector = o.value(i.out).shape == Shape::vector;
-        std::fill_n(o.at(i.out), vector ? i.rows : i.rows * o.ld(i.out), T{0});
+        const Value& v = o.value(i.out);
+        const int64_t parts = v.shape == Shape::vector ? i.rows : i.rows * o.ld(i.out);
+        std::fill_n(o.at(i.out), v.shape == Shape::parameters ? v.elements : parts, T{0});
         break;
       }
+      case Op::add:
+        updates.add(i);
+        break;
       case Op::spread:
         spread(o.at(i.a0), i.rows, o.ld(i.out), o.at(i.out));
         break;

@@ -53,7 +53,7 @@ struct MetaPlan {
   int64_t latent() const { return program.layout().z.features(); }
   int64_t features() const { return program.layout().x.features(); }
   int64_t arena() const {
-    int64_t most = std::max({program.step(false).arena, program.step(true).arena, pulls.arena()});
+    int64_t most = pulls.arena();
     for (const Procedure* p : {game, generate, generate_vjp})
       if (p) most = std::max(most, p->arena);
     return most;

@@ -57,8 +57,8 @@ class Meta(ABC):
         inner_steps: K, the steps that an adaptation takes.
         inner_lr: their rate, or a pair (generator, discriminator).
         play: "simultaneous" or "alternating" (D first).
-        inner_optimiser: "sgd", "normalised", "momentum", "nesterov", "rmsprop", "adam" or "optimistic"; see
-            `pymgan.compile`. An adaptation starts with moments of zero.
+        inner_optimiser: "sgd", "normalised", "momentum", "nesterov", "rmsprop", "adam", "optimistic" or "extragradient";
+            see `pymgan.compile`. An adaptation starts with moments of zero.
         inner_momentum: of the inner "momentum" and "nesterov".
         inner_betas: of the inner "adam"; the second of "rmsprop" too.
         inner_eps: inside the inner optimiser's square roots.

@@ -53,9 +53,9 @@ inline const Case kCases[] = {{Activation::identity, {}, "identity"},
                               {Activation::sigmoid, {}, "sigmoid"}};
 inline const Loss kLosses[] = {Loss::nonsaturating, Loss::hinge, Loss::least_squares, Loss::wasserstein};
 inline const char* const kTerms[] = {"g", "d_fake", "d_real"};
-inline const Optimiser kOptimisers[] = {Optimiser::sgd,       Optimiser::normalised, Optimiser::momentum,
-                                        Optimiser::nesterov,  Optimiser::rmsprop,    Optimiser::adam,
-                                        Optimiser::optimistic};
+inline const Optimiser kOptimisers[] = {Optimiser::sgd,        Optimiser::normalised,   Optimiser::momentum,
+                                        Optimiser::nesterov,   Optimiser::rmsprop,      Optimiser::adam,
+                                        Optimiser::optimistic, Optimiser::extragradient};
 
 // f, f', f'' at the pre-activation a.
 inline double f_of(const Case& c, int order, double a) {

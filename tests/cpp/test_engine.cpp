@@ -441,13 +441,15 @@ void finite_differences(const cpu::Kernels<double>& kernels, const Plan& plan, c
 }
 
 // Alone and with a schedule that chooses.
-const std::vector<std::vector<Optimiser>> kOptimisers{{Optimiser::sgd},
-                                                      {Optimiser::momentum},
-                                                      {Optimiser::rmsprop},
-                                                      {Optimiser::adam},
-                                                      {Optimiser::sgd, Optimiser::normalised},
-                                                      {Optimiser::sgd, Optimiser::momentum, Optimiser::nesterov,
-                                                       Optimiser::rmsprop, Optimiser::adam, Optimiser::optimistic}};
+const std::vector<std::vector<Optimiser>> kOptimisers{
+    {Optimiser::sgd},
+    {Optimiser::momentum},
+    {Optimiser::rmsprop},
+    {Optimiser::adam},
+    {Optimiser::extragradient},
+    {Optimiser::sgd, Optimiser::normalised},
+    {Optimiser::sgd, Optimiser::momentum, Optimiser::nesterov, Optimiser::rmsprop, Optimiser::adam,
+     Optimiser::optimistic, Optimiser::extragradient}};
 
 }  // namespace
 
