@@ -195,6 +195,13 @@ class Fusion {
         i.a0 = take(n.x);
         i.b0 = take(n.y);
         return;
+      case Node::Kind::augment:
+        i.op = Op::augment;
+        i.adjoint = n.adjoint;
+        i.a0 = take(n.x);
+        i.b0 = n.by;
+        if (n.bias) i.bias = n.by;
+        return;
       case Node::Kind::map:
       case Node::Kind::leaf:
         i.op = Op::elementwise;
@@ -206,7 +213,8 @@ class Fusion {
   // Before an activation or a chain rule.
   void accumulate_before(Instr& i, NodeId x, int rows) {
     const Node& n = g.node(x);
-    const bool own = n.kind == Node::Kind::map || (n.kind == Node::Kind::multiply && behind(n.x) != n.x);
+    const bool own = n.kind == Node::Kind::map || n.kind == Node::Kind::augment ||
+                     (n.kind == Node::Kind::multiply && behind(n.x) != n.x);
     if (first_reader(x) && n.rows == rows && !own) {
       swallow(x);
       accumulate(i, x);

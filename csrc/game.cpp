@@ -14,6 +14,7 @@
 #include "game.h"
 
 #include "derivatives.h"
+#include "disturbance.h"
 
 namespace pymgan {
 namespace {
@@ -45,7 +46,9 @@ class Primal {
 
 // D's scores on a batch, their losses' derivatives and the unit-seed backward pass.
 struct Scored {
-  Pass d;
+  Pass d;     // from x, through what D is given of it
+  Tape way;   // there
+  Ref given;  // to D
   int fakes = 0, reals = 0;
   Ref c_g, c_d, cc_g, cc_d;
   NodeId one = kZero;                                     // the seed
@@ -65,7 +68,11 @@ struct Penalised {
 class GameLowering {
  public:
   GameLowering(Graph& graph, const Game& game, bool fused, bool penalised)
-      : graph(graph), game(game), fused(fused), penalised(penalised && game.penalty.kind != PenaltyKind::none) {
+      : graph(graph),
+        game(game),
+        fused(fused),
+        penalised(penalised && game.penalty.kind != PenaltyKind::none),
+        disturbance(graph, game) {
     phi = graph.external(Slot::phi, "phi");
     x_columns = graph.layout.stages[index(D)].front().in;
   }
@@ -78,9 +85,17 @@ class GameLowering {
     emit_rows(Op::noise, z, game.fakes, z_columns);
     x = graph.kept(graph.rows("x", game.fakes + game.reals, x_columns));
     g = forward(graph, G, "g", phi, graph.leaf(z, game.fakes, z_columns), x);
+    disturbance.draw();
     const bool for_g = !game.alternating || game.relative();
     Tag tag(graph, for_g ? kBoth : kDiscriminator);
     emit_rows(Op::load, from_row(x, game.fakes, graph.layout, x_columns), game.reals, x_columns);
+  }
+
+  // Of how many samples the cotangent is wanted.
+  static std::map<NodeId, int> limits(const Scored& s, int rows) {
+    std::map<NodeId, int> all{{s.d.input, rows}};
+    for (NodeId n : s.way) all[n] = rows;
+    return all;
   }
 
   // e of the first `input_rows` samples. `reports`: the players whose losses the head writes to the trace.
@@ -89,7 +104,11 @@ class GameLowering {
     Scored s;
     s.fakes = game.fakes;
     s.reals = reals;
-    s.d = forward(graph, D, name, parameters, graph.leaf(x, s.rows(), x_columns));
+    const NodeId samples = graph.leaf(x, s.rows(), x_columns), given = disturbance.apply(name, samples, s.way);
+    s.given = graph.ref(given);
+    s.d = forward(graph, D, name, parameters, given);
+    s.d.input = samples;
+    s.d.tape = joined(s.way, s.d.tape);
     Instr head;
     head.op = Op::head;
     head.rows = s.rows();
@@ -105,18 +124,19 @@ class GameLowering {
     if (game.relative()) head.scratch = graph.scratch(name + ".relative", s.rows());
     graph.emit(head);
     s.one = spread(name + ".one", {}, s.rows());
-    s.d.cotangents = pull_back(graph, s.d.tape, {{s.d.output, s.one}}, {{s.d.input, input_rows}}, parameters, "");
-    if (penalised && reports & kDiscriminator) penalise();
+    s.d.cotangents = pull_back(graph, s.d.tape, {{s.d.output, s.one}}, limits(s, input_rows), parameters, "");
+    if (penalised && reports & kDiscriminator) penalise(s);
     return s;
   }
 
-  void penalise() {
+  void penalise(const Scored& s) {
     const int rows = game.penalty.kind == PenaltyKind::r1 ? game.reals : game.fakes;
     p = {};
     if (game.penalty.kind != PenaltyKind::r2)
-      p.reals = graph.leaf(from_row(x, game.fakes, graph.layout, x_columns), rows, x_columns);
+      p.reals = graph.leaf(from_row(s.given, game.fakes, graph.layout, x_columns), rows, x_columns);
     if (game.penalty.kind != PenaltyKind::r1) p.fakes = graph.leaf(x, rows, x_columns);
-    NodeId points = p.reals != kZero ? p.reals : p.fakes;
+    const NodeId fakes = p.fakes != kZero ? disturbance.apply("p", p.fakes, p.tape) : kZero;
+    NodeId points = p.reals != kZero ? p.reals : fakes;
     if (game.penalty.between()) {
       Instr mix;
       mix.op = Op::mix;
@@ -125,9 +145,9 @@ class GameLowering {
       mix.c_g = graph.kept(graph.vector("p.u", rows));
       mix.c_d = graph.kept(graph.vector("p.1-u", rows));
       graph.emit(mix);
-      const NodeId of_real = graph.scale("p.real", p.reals, mix.c_g), of_fake = graph.scale("p.fake", p.fakes, mix.c_d);
+      const NodeId of_real = graph.scale("p.real", p.reals, mix.c_g), of_fake = graph.scale("p.fake", fakes, mix.c_d);
       points = graph.add("p.x", of_real, of_fake);
-      p.tape = {of_real, of_fake, points};
+      p.tape = joined(p.tape, {of_real, of_fake, points});
     }
     const Pass d = forward(graph, D, "p", phi, points);
     Tape made;
@@ -295,9 +315,12 @@ class GameLowering {
     dc.out = graph.vector("dc" + suffix, rows);
     graph.emit(dc);
     const Tape d_tape = joined(s.d.tape, d_made);
+    std::map<NodeId, int> wanted = limits(s, keep & kGenerator ? fakes : 0);
+    for (NodeId n : s.way) wanted[at(tangents, n)] = 0;
+    wanted[y] = 0;
     const Jets d = pull_back(
         graph, d_tape, {{s.d.output, spread("dc_rows" + suffix, dc.out, rows)}, {at(tangents, s.d.output), s.one}},
-        {{s.d.input, keep & kGenerator ? fakes : 0}, {y, 0}}, s.d.parameters, suffix);
+        wanted, s.d.parameters, suffix);
     std::vector<Contribution> parts;
     NodeId of_x = at(d, s.d.input);
     if (keep & kDiscriminator) parts = contributions(graph, d_tape, d, s.d.parameters);
@@ -347,6 +370,7 @@ class GameLowering {
   const Game& game;
   const bool fused;      // see Program
   const bool penalised;  // in this step
+  Disturbance disturbance;
   Penalised p;
   bool traced = false;  // losses and statistics go to the trace
   Ref phi, x;

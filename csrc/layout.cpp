@@ -34,6 +34,7 @@ Layout::Layout(const Plan& plan, const Target& chosen)
     : target(chosen), spatial_(plan.generator.convolves() || plan.discriminator.convolves()) {
   z = form_of(plan.generator.in_shape);
   x = form_of(plan.discriminator.in_shape);
+  sample = plan.discriminator.in_shape;
   add_network(plan.generator, Player::generator);
   if (stages[0].back().to != x && !(stages[0].back().to.flat() && x.flat()))
     throw std::invalid_argument("plan: expected the generator's output to lie as the discriminator's input");

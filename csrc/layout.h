@@ -72,6 +72,7 @@ struct Layout {
   std::array<std::vector<Stage>, 2> stages;
   std::vector<Windows> windows;
   Form z, x;                       // of the generator's input and output
+  std::vector<int64_t> sample;     // (channels, extents ...) of the latter, or (features)
   std::array<int64_t, 2> size{};   // packed elements of each player
   std::array<int64_t, 2> start{};  // of each player in the packed vector of both
   int64_t total = 0;

@@ -9,9 +9,9 @@
 namespace pymgan {
 
 const char* name(Op op) {
-  static const char* const names[] = {"noise",     "load",        "input",   "fill",    "spread", "rate",    "product",
-                                      "outer",     "elementwise", "row_dot", "combine", "mix",    "penalty", "head",
-                                      "transpose", "check",       "update",  "adjoint", "output"};
+  static const char* const names[] = {"noise",   "load",        "input",     "fill",    "spread", "rate",    "product",
+                                      "outer",   "elementwise", "row_dot",   "combine", "mix",    "draw",    "augment",
+                                      "penalty", "head",        "transpose", "check",   "update", "adjoint", "output"};
   return names[static_cast<int>(op)];
 }
 
@@ -39,6 +39,12 @@ Program::Program(const Plan& plan, const Game& game, const Target& target)
   if (game.penalty.between() && game.fakes != game.reals)
     throw std::invalid_argument("program: expected as many fake as real samples with a penalty between them, got " +
                                 std::to_string(game.fakes) + " and " + std::to_string(game.reals));
+  if (game.augmentation.any() && layout_.sample.size() < 2)
+    throw std::invalid_argument("program: expected samples with extents to augment, got " +
+                                std::to_string(layout_.x.features()) + " numbers");
+  if (!(game.instance_noise >= 0) || !std::isfinite(game.instance_noise))
+    throw std::invalid_argument("program: expected instance noise of a finite deviation from 0, got " +
+                                std::to_string(game.instance_noise));
   if (game_.keep_all) {
     // What the general pull-back reads is what a step keeps.
     Graph graph("pull", layout_, moments());

@@ -106,6 +106,14 @@ class _Batches:
 
         return draw
 
+    def normals(self, k: int | None) -> Callable[[int, int, int], Tensor]:
+        """Makes standard normals [T, rows, columns] of a stream."""
+
+        def draw(stream: int, rows: int, columns: int) -> Tensor:
+            return _normals(self.rng, (self.count + (k or 0)).tolist(), stream, rows, columns)
+
+        return draw
+
 
 def _normals(rng: Rng, steps: Sequence[int], stream: int, rows: int, columns: int) -> Tensor:
     drawn = [
@@ -327,6 +335,7 @@ class TorchEngine:
             real=batches.real(None),
             penalised=torch.ones(tasks, dtype=torch.bool),
             mix=batches.mix(None),
+            normals=batches.normals(None),
             trace=self._zeros(tasks, len(TRACE)),
             valid=torch.ones(tasks, dtype=torch.bool),
         )
@@ -398,6 +407,7 @@ class TorchEngine:
             real=batches.real(k),
             penalised=batches.penalised(k, self.program.game.penalty_every),
             mix=batches.mix(k),
+            normals=batches.normals(k),
         )
 
     def _clear(self, v: Tensor | None, c: int, half: str) -> None:

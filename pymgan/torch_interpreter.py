@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import pymgan._core as _core
+from pymgan.torch_augment import augmentation_numbers, augmented
 
 __all__ = ["Frame", "Interpreter", "Values"]
 
@@ -56,6 +57,12 @@ def _no_mix(rows: int) -> Tensor:
     raise RuntimeError(f"expected a frame with {rows} numbers to mix by, got one without")
 
 
+def _no_normals(stream: int, rows: int, columns: int) -> Tensor:
+    raise RuntimeError(
+        f"expected a frame with normals [{rows}, {columns}] of stream {stream}, got one without"
+    )
+
+
 def _absent() -> Tensor:
     """Stands for a slot that the procedure does not use."""
     return torch.empty(0)
@@ -75,6 +82,7 @@ class Frame:
             moments were zero.
         noise: makes z [T, rows, columns]; real: [T, reals, features]; inputs: of generate and generate_vjp.
         penalised: bool [T], whether D's penalty counts; mix: makes uniform numbers [T, rows].
+        normals: makes the step's standard normals [T, rows, columns] of a stream, float64.
         d_rate: [C, T, 2], written in place.
         trace: [T, 8], written in place; valid: bool [T], cleared where a loss or gradient is not finite.
     """
@@ -97,6 +105,7 @@ class Frame:
     real: Tensor = field(default_factory=_absent)
     penalised: Tensor = field(default_factory=_absent)
     mix: Callable[[int], Tensor] = _no_mix
+    normals: Callable[[int, int, int], Tensor] = _no_normals
     inputs: tuple[Tensor, ...] = ()
     output: Tensor = field(default_factory=_absent)
     d_rate: Tensor = field(default_factory=_absent)
@@ -152,6 +161,7 @@ class Interpreter:
     def __init__(self, program: Any, procedure: Any, frame: Frame) -> None:
         self.tensors, self.game, self.procedure, self.frame = program.tensors, program.game, procedure, frame
         self.windows, self.z, self.x = program.windows, program.z, program.x
+        self.channels, *self.extents = program.sample
         self.split = max(
             t.weight + t.n * t.taps * t.k + (t.n * t.bias_sites if t.bias >= 0 else 0)
             for t in self.tensors
@@ -353,6 +363,11 @@ class Interpreter:
         self._write(i.out, one[..., None])
 
     def _noise(self, i: Any) -> None:
+        if i.index == 1:
+            drawn = self.frame.normals(_core.INSTANCE_NOISE_STREAM, i.rows, i.columns)
+            noise = self.game.instance_noise * drawn.to(self.frame.phi)
+            self._write(i.out, _by_site(noise, self.x))
+            return
         self._write(i.out, _by_site(self.frame.noise(i.rows, i.columns), self.z))
 
     def _load(self, i: Any) -> None:
@@ -400,6 +415,27 @@ class Interpreter:
         u = self.frame.mix(i.rows)
         self._write(i.c_g, u)
         self._write(i.c_d, 1 - u)
+
+    def _draw(self, i: Any) -> None:
+        z = self.frame.normals(_core.AUGMENT_STREAM, max(i.fakes, i.reals), i.columns)
+        numbers = augmentation_numbers(torch.special.ndtr(z), self.game.augmentation, self.extents)
+        both = torch.cat((numbers[:, : i.fakes], numbers[:, : i.reals]), 1)
+        self._write(i.out, both.to(self.frame.phi))
+
+    def _augment(self, i: Any) -> None:
+        samples, sites = self._rows(i.a0, i.rows), math.prod(self.extents)
+        by_site = self.x.sites == sites  # flat samples have torch's order
+        sizes = (sites, self.channels) if by_site else (self.channels, sites)
+        samples = _split(samples, 2, *sizes)
+        result = augmented(
+            samples.transpose(2, 3) if by_site else samples,
+            self._rows(i.b0, i.rows),
+            self.game.augmentation,
+            self.extents,
+            adjoint=i.adjoint,
+            brighter=i.bias is not None,
+        )
+        self._write(i.out, (result.transpose(2, 3) if by_site else result).flatten(2))
 
     def _penalty(self, i: Any) -> None:
         norm2, f = self._rows(i.a0, i.rows), self.frame

@@ -33,8 +33,10 @@ PLACES = {
         [
             "cpu_engine",
             "torch_engine",
+            "torch_augment",
             "torch_interpreter",
             "reference",
+            "reference_augment",
             "reference_losses",
             "reference_optimisers",
         ],
