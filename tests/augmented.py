@@ -127,5 +127,5 @@ def games() -> Iterator[tuple[str, GAN, dict[str, Any]]]:
         _image(
             nn.SiLU, **everything, instance_noise=0.1, loss="wasserstein", penalty=Penalty("wgan_gp", 0.5)
         ),
-        {"fakes": 2, "reals": 2, "steps": 2, "optimisers": ("adam",)},
+        {"fakes": 2, "reals": 2, "steps": 2, "optimisers": ("nesterov",), "momentum": 0.5},
     )
