@@ -40,6 +40,8 @@ void bind_formulas(py::module_& m) {
   m.attr("PENALTY_EPSILON") = formulas::kPenaltyEpsilon;
   m.def("relative", [](const Loss loss) { return relative(loss); }, py::arg("loss"));
   m.attr("MIX_STREAM") = kMixStream;
+  m.attr("AUGMENT_STREAM") = kAugmentStream;
+  m.attr("INSTANCE_NOISE_STREAM") = kInstanceNoiseStream;
   m.def(
       "optimiser_formula",
       [](const std::string& kind, const std::string& part) {

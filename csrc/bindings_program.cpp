@@ -143,7 +143,8 @@ void bind_instructions(py::module_& m) {
   py::class_<Game>(m, "Game")
       .def(py::init([](const std::string& loss, double smoothing, int fakes, int reals, bool alternating,
                        const std::vector<std::string>& optimisers, double momentum, std::array<double, 2> betas,
-                       double eps, const std::string& penalty, double weight, int every, bool keep_all) {
+                       double eps, const std::string& penalty, double weight, int every,
+                       const std::vector<std::string>& augment, double instance_noise, bool keep_all) {
              Game game{loss_of(loss),
                        smoothing,
                        fakes,
@@ -154,13 +155,17 @@ void bind_instructions(py::module_& m) {
                        momentum,
                        betas,
                        eps,
-                       {penalty_of(penalty), weight, every}};
+                       {penalty_of(penalty), weight, every},
+                       augmentation_of(augment),
+                       instance_noise};
              for (const std::string& kind : optimisers) game.optimisers.push_back(optimiser_of(kind));
              return game;
            }),
            py::arg("loss"), py::arg("smoothing"), py::arg("fakes"), py::arg("reals"), py::arg("alternating"),
            py::arg("optimisers"), py::arg("momentum"), py::arg("betas"), py::arg("eps"), py::arg("penalty") = "none",
-           py::arg("penalty_weight") = 0.0, py::arg("penalty_every") = 1, py::arg("keep_all") = false)
+           py::arg("penalty_weight") = 0.0, py::arg("penalty_every") = 1,
+           py::arg("augment") = std::vector<std::string>{}, py::arg("instance_noise") = 0.0,
+           py::arg("keep_all") = false)
       .def_readonly("loss", &Game::loss)
       .def_readonly("smoothing", &Game::smoothing)
       .def_readonly("alternating", &Game::alternating)
@@ -175,7 +180,13 @@ void bind_instructions(py::module_& m) {
       .def_readonly("eps", &Game::eps)
       .def_property_readonly("penalty", [](const Game& g) { return g.penalty.kind; })
       .def_property_readonly("penalty_weight", [](const Game& g) { return g.penalty.weight; })
-      .def_property_readonly("penalty_every", [](const Game& g) { return g.penalty.every; });
+      .def_property_readonly("penalty_every", [](const Game& g) { return g.penalty.every; })
+      .def_readonly("augmentation", &Game::augmentation)
+      .def_readonly("instance_noise", &Game::instance_noise);
+  py::class_<Augmentation>(m, "Augmentation")
+      .def_readonly("brightness", &Augmentation::brightness)
+      .def_readonly("translation", &Augmentation::translation)
+      .def_readonly("cutout", &Augmentation::cutout);
   py::class_<Tensor>(m, "Tensor")
       .def_property_readonly("player", [](const Tensor& t) { return index(t.player); })
       .def_readonly("n", &Tensor::n)
@@ -292,6 +303,7 @@ void bind_instructions(py::module_& m) {
                              })
       .def_property_readonly("z", [](const Program& p) { return p.layout().z; })
       .def_property_readonly("x", [](const Program& p) { return p.layout().x; })
+      .def_property_readonly("sample", [](const Program& p) { return p.layout().sample; })
       .def_property_readonly("game", &Program::game)
       .def_property_readonly("moments", &Program::moments)
       .def_property_readonly(

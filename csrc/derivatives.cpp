@@ -143,6 +143,9 @@ Jets push_forward(Graph& g, const Tape& tape, Jets tangents, const Direction& di
       case Node::Kind::scale:
         tangent = record(g.scale(name, dx, n.by));
         break;
+      case Node::Kind::augment:
+        tangent = record(g.augment(name, dx, n.by, n.adjoint, false));
+        break;
     }
     if (tangent != kZero) tangents[id] = tangent;
   }
@@ -206,6 +209,9 @@ Jets pull_back(Graph& g, const Tape& tape, const Jets& results, const std::map<N
         break;
       case Node::Kind::scale:
         give(n.x, g.scale(name(n.x), cotangent, n.by, wanted(n.x)));
+        break;
+      case Node::Kind::augment:
+        give(n.x, g.augment(name(n.x), cotangent, n.by, !n.adjoint, false, wanted(n.x)));
         break;
     }
   }

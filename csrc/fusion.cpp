@@ -225,6 +225,13 @@ class Fusion {
         i.adjoint = n.adjoint;
         i.a0 = take(n.x);
         return;
+      case Node::Kind::augment:
+        i.op = Op::augment;
+        i.adjoint = n.adjoint;
+        i.a0 = take(n.x);
+        i.b0 = n.by;
+        if (n.bias) i.bias = n.by;
+        return;
       case Node::Kind::map:
       case Node::Kind::leaf:
         i.op = Op::elementwise;
@@ -237,7 +244,7 @@ class Fusion {
   void accumulate_before(Instr& i, NodeId x, int rows) {
     const Node& n = g.node(x);
     const bool own = n.kind == Node::Kind::map || n.kind == Node::Kind::fixed || n.kind == Node::Kind::softmax ||
-                     (n.kind == Node::Kind::multiply && behind(n.x) != n.x);
+                     n.kind == Node::Kind::augment || (n.kind == Node::Kind::multiply && behind(n.x) != n.x);
     if (first_reader(x) && n.rows == rows && !own) {
       swallow(x);
       accumulate(i, x);

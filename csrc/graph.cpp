@@ -273,6 +273,19 @@ NodeId Graph::scale(const std::string& name, NodeId x, Ref by, int rows) {
   return record(name, n);
 }
 
+NodeId Graph::augment(const std::string& name, NodeId x, Ref numbers, bool adjoint, bool brightness, int rows) {
+  if (x == kZero || rows == 0) return kZero;
+  Node n;
+  n.kind = Node::Kind::augment;
+  n.x = x;
+  n.by = numbers;
+  n.adjoint = adjoint;
+  n.bias = brightness;
+  n.rows = std::min(rows, node(x).rows);
+  n.columns = node(x).columns;
+  return record(name, n);
+}
+
 void Graph::dot(NodeId x, NodeId y, Ref out) {
   if (x != kZero) dots_[y] = {x, out};
 }

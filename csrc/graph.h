@@ -31,6 +31,7 @@ struct Node {
     multiply,  // x y, element by element
     add,       // x + y
     scale,     // s x, with s [rows] a number a sample
+    augment,   // A x, or A^T x, with A as numbers a sample say (augmentation.h)
   };
   Kind kind = Kind::leaf;
   int rows = 0, columns = 0;
@@ -39,15 +40,15 @@ struct Node {
 
   Ref parameters;  // affine; of the whole vector
   int tensor = -1;
-  bool adjoint = false, bias = false;
-  int map = -1;  // fixed, softmax
+  bool adjoint = false, bias = false;  // and of augment: A^T; brightness is added
+  int map = -1;                        // fixed, softmax
 
   Activation activation = Activation::identity;  // map
   std::array<double, 2> attributes{};
   int order = 0;
   NodeId ref = kZero;  // what a derivative is evaluated from: the activation's output or its input, see formulas.h
 
-  Ref by;  // scale
+  Ref by;  // scale, augment
 
   uint8_t players = kBoth;
   int writes = 0;  // to parameter vectors before it was recorded
@@ -95,6 +96,7 @@ class Graph {
   NodeId multiply(const std::string& name, NodeId x, NodeId y, int rows = kAll, Ref out = {});
   NodeId add(const std::string& name, NodeId x, NodeId y, Ref out = {});
   NodeId scale(const std::string& name, NodeId x, Ref by, int rows = kAll);
+  NodeId augment(const std::string& name, NodeId x, Ref numbers, bool adjoint, bool brightness, int rows = kAll);
   const Node& node(NodeId n) const { return nodes_[n]; }
   Ref ref(NodeId n) const { return nodes_[n].value; }
   const std::string& name(NodeId n) const { return value(ref(n)).name; }

@@ -33,6 +33,7 @@ Layout::Layout(const Plan& plan, const Target& chosen)
     : target(chosen), spatial_(plan.generator.convolves() || plan.discriminator.convolves()) {
   z = form_of(plan.generator.in_shape);
   x = form_of(plan.discriminator.in_shape);
+  sample = plan.discriminator.in_shape;
   add_network(plan.generator, Player::generator);
   add_network(plan.discriminator, Player::discriminator);
   for (Tensor& t : tensors) {

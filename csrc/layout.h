@@ -96,6 +96,7 @@ struct Layout {
   std::vector<FixedMaps> maps;
   std::vector<Groups> groups;
   Form z, x;                       // of the generator's input and output
+  std::vector<int64_t> sample;     // (channels, extents ...) of the latter, or (features)
   std::array<int64_t, 2> size{};   // packed elements of each player
   std::array<int64_t, 2> start{};  // of each player in the packed vector of both
   int64_t total = 0;

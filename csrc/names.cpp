@@ -37,4 +37,17 @@ PenaltyKind penalty_of(const std::string& name) {
   throw std::invalid_argument("penalty: unknown kind '" + name + "'");
 }
 
+Augmentation augmentation_of(const std::vector<std::string>& names) {
+  static const std::map<std::string, bool Augmentation::*> known{{"brightness", &Augmentation::brightness},
+                                                                 {"translation", &Augmentation::translation},
+                                                                 {"cutout", &Augmentation::cutout}};
+  Augmentation augmentation;
+  for (const std::string& name : names) {
+    const auto at = known.find(name);
+    if (at == known.end()) throw std::invalid_argument("augment: unknown augmentation '" + name + "'");
+    augmentation.*at->second = true;
+  }
+  return augmentation;
+}
+
 }  // namespace pymgan

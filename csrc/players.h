@@ -15,6 +15,7 @@
 #pragma once
 
 #include "derivatives.h"
+#include "disturbance.h"
 #include "game.h"
 
 namespace pymgan::lowering {
@@ -61,7 +62,8 @@ struct Penalised {
 
 // D's scores on a batch, their losses' derivatives and the unit-seed backward pass.
 struct Scored {
-  Pass g, d;
+  Pass g, d;  // d: from x, through what D is given of it
+  Tape way;   // there
   int fakes = 0, reals = 0;
   Ref c_g, c_d, cc_g, cc_d;
   NodeId one = kZero;                                     // the seed
@@ -73,7 +75,11 @@ struct Scored {
 class GameLowering {
  public:
   GameLowering(Graph& graph, const Game& game, bool fused, bool penalised)
-      : graph(graph), game(game), fused(fused), penalised(penalised && game.penalty.kind != PenaltyKind::none) {
+      : graph(graph),
+        game(game),
+        fused(fused),
+        penalised(penalised && game.penalty.kind != PenaltyKind::none),
+        disturbance(graph, game) {
     phi = graph.external(Slot::phi, "phi");
     x_columns = graph.layout.stages[index(D)].front().in;
   }
@@ -88,6 +94,7 @@ class GameLowering {
     if (!z) {
       z = graph.kept(graph.rows("z", game.fakes, z_columns));
       emit_rows(Op::noise, z, game.fakes, z_columns);
+      disturbance.draw();
     }
     Batch batch;
     batch.x = graph.kept(graph.rows(prefix + "x", game.fakes + reals, x_columns));
@@ -95,6 +102,13 @@ class GameLowering {
     Tag tag(graph, graph.players & looks_at_reals());
     if (reals > 0) emit_rows(Op::load, from_row(batch.x, game.fakes, graph.layout, x_columns), reals, x_columns);
     return batch;
+  }
+
+  // Of how many samples the cotangent is wanted.
+  static std::map<NodeId, int> limits(const Scored& s, int rows) {
+    std::map<NodeId, int> all{{s.d.input, rows}};
+    for (NodeId n : s.way) all[n] = rows;
+    return all;
   }
 
   // e of the first `input_rows` samples. `reports`: the players whose losses the head writes to the trace.
@@ -106,7 +120,10 @@ class GameLowering {
     s.g = batch.g;
     s.fakes = game.fakes;
     s.reals = reals;
-    s.d = forward(graph, D, name, parameters, graph.leaf(batch.x, s.rows(), x_columns));
+    const NodeId samples = graph.leaf(batch.x, s.rows(), x_columns), given = disturbance.apply(name, samples, s.way);
+    s.d = forward(graph, D, name, parameters, given);
+    s.d.input = samples;
+    s.d.tape = joined(s.way, s.d.tape);
     Instr head;
     head.op = Op::head;
     head.rows = s.rows();
@@ -122,19 +139,21 @@ class GameLowering {
     if (game.relative()) head.scratch = graph.scratch(name + ".relative", s.rows());
     graph.emit(head);
     s.one = spread(name + ".one", {}, s.rows());
-    s.d.cotangents = pull_back(graph, s.d.tape, {{s.d.output, s.one}}, {{s.d.input, input_rows}}, parameters, "");
-    if (penalised && reports & kDiscriminator) s.p = penalise(batch.x, parameters);
+    s.d.cotangents = pull_back(graph, s.d.tape, {{s.d.output, s.one}}, limits(s, input_rows), parameters, "");
+    if (penalised && reports & kDiscriminator) s.p = penalise(batch.x, graph.ref(given), parameters);
     return s;
   }
 
-  Penalised penalise(Ref x, Ref parameters) {
+  // given: x as D is given it
+  Penalised penalise(Ref x, Ref given, Ref parameters) {
     const std::string name = prefix + "p";
     const int rows = game.penalty.kind == PenaltyKind::r1 ? game.reals : game.fakes;
     Penalised p;
     if (game.penalty.kind != PenaltyKind::r2)
-      p.reals = graph.leaf(from_row(x, game.fakes, graph.layout, x_columns), rows, x_columns);
+      p.reals = graph.leaf(from_row(given, game.fakes, graph.layout, x_columns), rows, x_columns);
     if (game.penalty.kind != PenaltyKind::r1) p.fakes = graph.leaf(x, rows, x_columns);
-    NodeId points = p.reals != kZero ? p.reals : p.fakes;
+    const NodeId fakes = p.fakes != kZero ? disturbance.apply(name, p.fakes, p.tape) : kZero;
+    NodeId points = p.reals != kZero ? p.reals : fakes;
     if (game.penalty.between()) {
       if (!mix.c_g) {
         mix.op = Op::mix;
@@ -145,9 +164,9 @@ class GameLowering {
         graph.emit(mix);
       }
       const NodeId of_real = graph.scale(name + ".real", p.reals, mix.c_g),
-                   of_fake = graph.scale(name + ".fake", p.fakes, mix.c_d);
+                   of_fake = graph.scale(name + ".fake", fakes, mix.c_d);
       points = graph.add(name + ".x", of_real, of_fake);
-      p.tape = {of_real, of_fake, points};
+      p.tape = joined(p.tape, {of_real, of_fake, points});
     }
     const Pass d = forward(graph, D, name, parameters, points);
     Tape made;
@@ -323,9 +342,12 @@ class GameLowering {
     dc.out = graph.vector("dc" + suffix, rows);
     graph.emit(dc);
     const Tape d_tape = joined(s.d.tape, d_made);
+    std::map<NodeId, int> wanted = limits(s, keep & kGenerator ? fakes : 0);
+    for (NodeId n : s.way) wanted[at(tangents, n)] = 0;
+    wanted[y] = 0;
     const Jets d = pull_back(
         graph, d_tape, {{s.d.output, spread("dc_rows" + suffix, dc.out, rows)}, {at(tangents, s.d.output), s.one}},
-        {{s.d.input, keep & kGenerator ? fakes : 0}, {y, 0}}, s.d.parameters, suffix);
+        wanted, s.d.parameters, suffix);
     std::vector<Contribution> parts;
     NodeId of_x = at(d, s.d.input);
     if (keep & kDiscriminator) parts = contributions(graph, d_tape, d, s.d.parameters);
@@ -379,8 +401,9 @@ class GameLowering {
   const Game& game;
   const bool fused;      // see Program
   const bool penalised;  // in this step
-  bool looks = false;    // at losses and gradients, whether they are finite; those of the first evaluation are traced
-  std::string prefix;    // of what is evaluated once more, elsewhere
+  Disturbance disturbance;
+  bool looks = false;  // at losses and gradients, whether they are finite; those of the first evaluation are traced
+  std::string prefix;  // of what is evaluated once more, elsewhere
   Ref phi;
 
  private:

@@ -9,10 +9,10 @@
 namespace pymgan {
 
 const char* name(Op op) {
-  static const char* const names[] = {"noise",       "load",    "input",    "fill",    "add",     "spread",
-                                      "rate",        "product", "diagonal", "fixed",   "softmax", "outer",
-                                      "elementwise", "row_dot", "combine",  "mix",     "penalty", "head",
-                                      "transpose",   "check",   "update",   "adjoint", "output"};
+  static const char* const names[] = {
+      "noise",   "load",    "input",     "fill",        "add",     "spread",  "rate",  "product", "diagonal",
+      "fixed",   "softmax", "outer",     "elementwise", "row_dot", "combine", "mix",   "draw",    "augment",
+      "penalty", "head",    "transpose", "check",       "update",  "adjoint", "output"};
   return names[static_cast<int>(op)];
 }
 
@@ -40,6 +40,12 @@ Program::Program(const Plan& plan, const Game& game, const Target& target)
   if (game.penalty.between() && game.fakes != game.reals)
     throw std::invalid_argument("program: expected as many fake as real samples with a penalty between them, got " +
                                 std::to_string(game.fakes) + " and " + std::to_string(game.reals));
+  if (game.augmentation.any() && layout_.sample.size() < 2)
+    throw std::invalid_argument("program: expected samples with extents to augment, got " +
+                                std::to_string(layout_.x.features()) + " numbers");
+  if (!(game.instance_noise >= 0) || !std::isfinite(game.instance_noise))
+    throw std::invalid_argument("program: expected instance noise of a finite deviation from 0, got " +
+                                std::to_string(game.instance_noise));
   for (bool extra : {false, true})
     for (bool penalised : {false, true})
       if (const StepForm form{penalised, extra}; known(form) == form) forms_.push_back(form);

@@ -13,6 +13,7 @@
 #include <tuple>
 #include <vector>
 
+#include "augmentation.h"
 #include "layout.h"
 #include "optimisers.h"
 #include "plan.h"
@@ -20,7 +21,7 @@
 namespace pymgan {
 
 enum class Op : uint8_t {
-  noise,        // out [rows][columns] = explicit noise or the counter-based generator's
+  noise,        // out [rows][columns] = explicit noise or the counter-based generator's; index 1: the instance noise
   load,         // out [rows][columns] = the step's real batch
   input,        // out [rows][columns] = the caller's rows (generate's z; generate_vjp's cotangent)
   fill,         // out [rows], or all parameters, = 0
@@ -39,6 +40,8 @@ enum class Op : uint8_t {
   combine,      // out [rows] = a0 * b0 (rows0 of them) + a1 * rowsum(b1): d of c_G plus d of c_D; with fakes, of
                 // relative scores R s (score less the mean score of the other kind): R^T (a0 R b0 + a1 R rowsum(b1))
   mix,          // c_g [rows] = u, c_d [rows] = 1 - u: uniform numbers of the step, one a sample
+  draw,         // out [fakes + reals][columns]: how samples are augmented; number i is of fake i and of real i
+  augment,      // out = A a0, with the numbers b0; with bias, their brightness is added first; adjoint: A^T a0
   penalty,    // squared norms a0 [rows] of ds/dx -> c_d = 2 p' and cc_d = 4 p'' of their penalty's mean; the loss of D
   head,       // scores a0 -> c_g, c_d, their derivatives, losses and statistics
   transpose,  // out = W^T of the weight a0, in the layout that products with W want
@@ -157,7 +160,10 @@ struct Penalty {
   bool in_step(int64_t number) const { return kind != PenaltyKind::none && number % every == 0; }
 };
 
-inline constexpr uint32_t kMixStream = (1u << 16) - 1;  // of the noise that mixes samples
+// Streams of the engine's own; the caller's are below them.
+inline constexpr uint32_t kMixStream = (1u << 16) - 1;            // of the noise that mixes samples
+inline constexpr uint32_t kAugmentStream = (1u << 16) - 2;        // that augments them
+inline constexpr uint32_t kInstanceNoiseStream = (1u << 16) - 3;  // that is added to them
 
 struct Game {
   Loss loss = Loss::nonsaturating;
@@ -172,6 +178,8 @@ struct Game {
   std::array<double, 2> betas{0.9, 0.999};            // of adam; the second also of rmsprop
   double eps = 1e-8;                                  // of normalised, rmsprop and adam
   Penalty penalty;
+  Augmentation augmentation;  // of everything that D scores
+  double instance_noise = 0;  // the deviation of what is then added
 };
 
 // Which halves of a cotangent can be nonzero before a pull-back and which are wanted after it (masks of kGenerator,

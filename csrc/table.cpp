@@ -57,6 +57,9 @@ std::string formula(const Procedure& p, const Instr& i) {
       if (i.scale) s.insert(0, t(i.scale) + " ");
       if (i.a1) s += " + " + t(i.a1);
       break;
+    case Op::augment:
+      s = (i.adjoint ? "A^T(" : i.bias ? "A + b(" : "A(") + t(i.a0) + ") by " + t(i.b0);
+      break;
     case Op::row_dot:
       s = "<" + t(i.a0) + ", " + t(i.b0) + ">";
       break;

@@ -111,6 +111,10 @@ def gan_to_config(gan: GAN) -> dict[str, Any]:
     }
     if gan.penalty is not None:  # without one as it was before there were any: old runs can be resumed
         config["penalty"] = asdict(gan.penalty)
+    if gan.augment:
+        config["augment"] = list(gan.augment)
+    if gan.instance_noise:
+        config["instance_noise"] = gan.instance_noise
     return config
 
 
@@ -124,4 +128,6 @@ def gan_from_config(config: dict[str, Any]) -> GAN:
             loss=config["loss"],
             label_smoothing=config["label_smoothing"],
             penalty=Penalty(**config["penalty"]) if "penalty" in config else None,
+            augment=tuple(config.get("augment", ())),
+            instance_noise=config.get("instance_noise", 0.0),
         )

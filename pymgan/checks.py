@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pymgan.contract import DISTANCES, HALVES, Data, Engine, Objective, Rng, Saved, Schedule, State
+from pymgan.contract import DISTANCES, HALVES, STREAMS, Data, Engine, Objective, Rng, Saved, Schedule, State
 
 __all__ = [
     "check_adapt",
@@ -132,7 +132,7 @@ def check_meta_gradient(
     if order not in (1, 2):
         raise ValueError(f"[{op}] order: expected 1 or 2, got {order!r}")
     _check_whole(op, "objective.samples", objective.samples, 0, 2**31)
-    _check_whole(op, "objective.stream", objective.stream, 0, 2**16)
+    _check_whole(op, "objective.stream", objective.stream, 0, STREAMS)
     weights = objective.losses
     if len(weights) != 2 or not all(math.isfinite(w) and w >= 0 for w in weights):
         raise ValueError(f"[{op}] objective.losses: expected two finite numbers from 0, got {weights!r}")
@@ -170,7 +170,7 @@ def check_noise(rng: Rng, tasks: int, n: int, step: int, stream: int) -> Tensor:
     numbers = _check_rng("noise", rng)
     _check_whole("noise", "n", n, 1, 2**31)
     _check_whole("noise", "step", step, 0, 2**63)
-    _check_whole("noise", "stream", stream, 0, 2**16)
+    _check_whole("noise", "stream", stream, 0, STREAMS)
     if tasks != numbers:
         raise ValueError(f"[noise] tasks: expected {numbers}, the length of rng.tasks, got {tasks!r}")
     return rng.tasks.contiguous()

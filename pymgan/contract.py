@@ -23,6 +23,7 @@ __all__ = [
     "DISTANCES",
     "HALVES",
     "OPTIMISERS",
+    "STREAMS",
     "TRACE",
     "Adapted",
     "Data",
@@ -42,6 +43,8 @@ HALVES = ("G", "D", "GD")
 TRACE = ("loss_g", "loss_d", "norm_g", "norm_d", "fake_mean", "fake_std", "real_mean", "real_std")
 """The columns of a `Trace`, as the engines' buffers order them."""
 DISTANCES = ("energy",)
+STREAMS = 2**16 - 3
+"""Streams of the noise that a caller may name, from 0; those from there on are the engine's own."""
 OPTIMISERS = (
     "sgd",
     "normalised",
@@ -209,7 +212,7 @@ class Objective:
         losses: the weights of (L_G, L_D).
         noise: z [T, N, *latent], of which each term takes what it needs from the first row on: `samples`, and ``engine.fakes``
             for each part; N is the larger. None draws it from the ``Rng`` at step K.
-        stream: of the noise that is drawn.
+        stream: of the noise that is drawn, below `STREAMS`.
     """
 
     query: Tensor
@@ -390,7 +393,7 @@ class Engine(Protocol):
         """Losses and gradients on one batch (no axis K in `data`; noise of step 0)."""
 
     def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
-        """Standard normal z [T, n, *latent] of (seed, task, step, stream)."""
+        """Standard normal z [T, n, *latent] of (seed, task, step, stream); streams are below `STREAMS`."""
 
     def generate(self, phi: Tensor, z: Tensor) -> Tensor:
         """Samples [T, B, *sample] of z [T, B, *latent] at phi [T, P]."""

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-__all__ = ["GAN", "LOSSES", "PENALTIES", "Penalty"]
+__all__ = ["AUGMENTATIONS", "GAN", "LOSSES", "PENALTIES", "Penalty"]
 
 LOSSES = ("nonsaturating", "saturating", "hinge", "least_squares", "wasserstein", "relativistic")
 PENALTIES = ("r1", "r2", "wgan_gp", "zero_centred")
+AUGMENTATIONS = ("brightness", "translation", "cutout")
 SMOOTHED = ("nonsaturating", "saturating", "least_squares", "relativistic")
 
 
@@ -71,6 +72,12 @@ class GAN:
             1807.00734).
         label_smoothing: e in [0, 1): real samples have the target 1 - e, in L_D. Not with hinge and wasserstein.
         penalty: a `Penalty` of the discriminator's gradient, or None.
+        augment: differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738) of everything that D scores in training, any of
+            these in this order: "brightness" (a number from [-1/2, 1/2] is added), "translation" (by whole sites, up to an eighth
+            of every extent; zeros come in), "cutout" (a block of half of every extent becomes zero). Images (C, H, W) or sounds
+            (C, L); generated sample i is augmented as real sample i. Penalties look at what D is given.
+        instance_noise: standard deviation of the noise added to everything that D scores in training, after augmentation
+            (Sonderby et al. 2017, arXiv 1610.04490; Arjovsky and Bottou 2017, arXiv 1701.04862).
 
     Raises:
         TypeError: a network is not an ``nn.Sequential``, or its parameters are not floating point.
@@ -83,6 +90,8 @@ class GAN:
     loss: str = "nonsaturating"
     label_smoothing: float = 0.0
     penalty: Penalty | None = None
+    augment: tuple[str, ...] = ()
+    instance_noise: float = 0.0
 
     def __post_init__(self) -> None:
         for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
@@ -113,6 +122,27 @@ class GAN:
             )
         if self.penalty is not None and not isinstance(self.penalty, Penalty):
             raise TypeError(f"[GAN] penalty: expected a pymgan.Penalty or None, got {self.penalty!r}")
+        if not isinstance(self.augment, (tuple, list)):
+            raise TypeError(f"[GAN] augment: expected a tuple of names, got {self.augment!r}")
+        if list(self.augment) != [name for name in AUGMENTATIONS if name in self.augment]:
+            raise ValueError(
+                f"[GAN] augment: expected some of {', '.join(AUGMENTATIONS)} in this order, got {self.augment!r}"
+            )
+        object.__setattr__(self, "augment", tuple(self.augment))
+        noise = self.instance_noise
+        if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 <= noise < math.inf:
+            raise ValueError(f"[GAN] instance_noise: expected a finite number from 0, got {noise!r}")
+
+    def check_sample(self, shape: tuple[int, ...]) -> None:
+        """Whether samples of this shape can be augmented as `augment` says.
+
+        Raises:
+            ValueError: they have no extents.
+        """
+        if self.augment and (len(shape) < 2 or max(shape[1:]) == 1):
+            raise ValueError(
+                f"[GAN] augment: expected samples (C, H, W) or (C, L) for {', '.join(self.augment)}, got {tuple(shape)}"
+            )
 
     def parameters_vector(self) -> Tensor:
         """A copy of all parameters, [P] float32: ``parameters_to_vector`` of the generator, then of the discriminator."""

@@ -305,6 +305,8 @@ def compile_game(
         penalty="none" if penalty is None else penalty.kind,
         penalty_weight=0.0 if penalty is None else penalty.weight,
         penalty_every=1 if penalty is None else penalty.every,
+        augment=gan.augment,
+        instance_noise=gan.instance_noise,
         keep_all=keep_all,
     )
 
@@ -315,7 +317,7 @@ def compile_plan(gan: GAN) -> Plan:
     Raises:
         NotImplementedError: a layer is not supported; names the layer, its index and what is supported.
         ValueError: shapes do not chain, parameters are shared, the generator's output is not the discriminator's input, or the
-            discriminator does not give one score a sample.
+            discriminator does not give one score a sample, or samples that are to be augmented have no extents.
     """
     generator, sample, split = _compile_network("generator", gan.generator, tuple(gan.latent), 0)
     first = next(
@@ -326,6 +328,7 @@ def compile_plan(gan: GAN) -> Plan:
             f"[plan] expected the generator's output to have the {first.in_features} values of the discriminator's "
             f"first Linear, got {math.prod(sample)} (shape {sample})"
         )
+    gan.check_sample(sample)
     discriminator, score, end = _compile_network("discriminator", gan.discriminator, sample, split)
     if math.prod(score) != 1:
         raise ValueError(f"[plan] expected the discriminator to give one score a sample, got shape {score}")

@@ -43,6 +43,7 @@ from pymgan.contract import (
 from pymgan.gan import GAN, Penalty
 from pymgan.meta_gradient import compose
 from pymgan.noise import normals
+from pymgan.reference_augment import Disturbance, disturb, draw
 from pymgan.reference_layers import forward
 from pymgan.reference_losses import (
     EPSILON,
@@ -138,6 +139,7 @@ class ReferenceEngine:
                 ) from error
         if scores.numel() != 2:
             raise ValueError(f"[reference] expected one score for each sample, got {list(scores.shape[1:])}")
+        self.gan.check_sample(tuple(sample.shape[1:]))
         return tuple(sample.shape[1:])
 
     # ---- one task ----
@@ -157,21 +159,38 @@ class ReferenceEngine:
     def _score(self, theta_d: Tensor, x: Tensor) -> Tensor:
         return forward(self.gan.discriminator, self._named(self.gan.discriminator, theta_d), x)
 
-    def _scores(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> _Scores:
+    def _given(self, theta_g: Tensor, z: Tensor, real: Tensor, numbers: Disturbance) -> Tensor:
+        """What D is given: of G's samples, then of the real ones."""
         both = torch.cat((self._generate(theta_g, z), real))
+        return disturb(self.gan, both, len(z), numbers)
+
+    def _scores(
+        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, numbers: Disturbance
+    ) -> _Scores:
+        both = self._given(theta_g, z, real, numbers)
         scores = self._score(theta_d, both).reshape(-1)
         return _Scores(scores[: len(z)], scores[len(z) :])
 
-    def _loss_g(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> Tensor:
-        return generator_loss(self.gan.loss, *self._scores(theta_g, theta_d, z, real))
+    def _loss_g(
+        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, numbers: Disturbance
+    ) -> Tensor:
+        return generator_loss(self.gan.loss, *self._scores(theta_g, theta_d, z, real, numbers))
 
     def _loss_d(
-        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, u: Tensor, strength: Tensor
+        self,
+        theta_g: Tensor,
+        theta_d: Tensor,
+        z: Tensor,
+        real: Tensor,
+        numbers: Disturbance,
+        u: Tensor,
+        strength: Tensor,
     ) -> tuple[Tensor, _Scores]:
-        scores = self._scores(theta_g, theta_d, z, real)
+        scores = self._scores(theta_g, theta_d, z, real, numbers)
         loss = discriminator_loss(self.gan.loss, self.gan.label_smoothing, *scores)
         if self.gan.penalty is not None:
-            points = self._generate(theta_g, z), real, u
+            given = self._given(theta_g, z, real, numbers)
+            points = given[: len(z)], given[len(z) :], u
             loss = loss + strength * self._penalty(self.gan.penalty, theta_d, *points)
         return loss, scores
 
@@ -200,6 +219,7 @@ class ReferenceEngine:
         number: Tensor,
         z: Tensor,
         real: Tensor,
+        numbers: Disturbance,
         u: Tensor,
         strength: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, _Step]:
@@ -225,12 +245,12 @@ class ReferenceEngine:
             return moved, torch.stack(kept) if kept else theta.new_zeros(0, len(theta))
 
         def gradient_g(g: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-            gradient, loss = grad_and_value(self._loss_g, argnums=0)(g, d, z, real)
+            gradient, loss = grad_and_value(self._loss_g, argnums=0)(g, d, z, real, numbers)
             return gradient, loss
 
         def gradient_d(g: Tensor, d: Tensor) -> tuple[Tensor, tuple[Tensor, _Scores]]:
             gradient, value = grad_and_value(self._loss_d, argnums=1, has_aux=True)(
-                g, d, z, real, u, strength
+                g, d, z, real, numbers, u, strength
             )
             return gradient, value
 
@@ -324,6 +344,7 @@ class ReferenceEngine:
         batches = [self._real(data, (slice(None), k)) for k in range(steps)]
         kind = torch.as_tensor(schedule.kind).expand(tasks, steps)
         mixes = torch.stack([self._mix(rng, [int(n) + k for n in state.count]) for k in range(steps)], 1)
+        disturbed = [self._disturbance(rng, [int(n) + k for n in state.count]) for k in range(steps)]
         every = self.gan.penalty.every if self.gan.penalty is not None else 1
         step = vmap(self._step)
 
@@ -347,6 +368,7 @@ class ReferenceEngine:
                     number,
                     noise[:, k],
                     batches[k],
+                    disturbed[k],
                     mixes[:, k],
                     strength,
                 )
@@ -450,12 +472,14 @@ class ReferenceEngine:
 
         every = torch.tensor(1.0 if self.gan.penalty is None else self.gan.penalty.every, dtype=self.dtype)
 
-        def one(phi: Tensor, z: Tensor, real: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def one(
+            phi: Tensor, z: Tensor, real: Tensor, numbers: Disturbance, u: Tensor
+        ) -> tuple[Tensor, Tensor, Tensor]:
             def loss_g(phi: Tensor) -> Tensor:
-                return self._loss_g(phi[:split], phi[split:], z, real)
+                return self._loss_g(phi[:split], phi[split:], z, real, numbers)
 
             def loss_d(phi: Tensor) -> Tensor:
-                return self._loss_d(phi[:split], phi[split:], z, real, u, every)[0]
+                return self._loss_d(phi[:split], phi[split:], z, real, numbers, u, every)[0]
 
             grad_g, value_g = grad_and_value(loss_g)(phi)
             grad_d, value_d = grad_and_value(loss_d)(phi)
@@ -467,6 +491,7 @@ class ReferenceEngine:
             phi.detach().expand(tasks, -1),
             noise,
             self._real(data, (slice(None),)),
+            self._disturbance(rng, [0] * tasks),
             self._mix(rng, [0] * tasks),
         )
         return Gradients(
@@ -525,6 +550,11 @@ class ReferenceEngine:
         """Noise [T, K, fakes, *latent] of the inner steps that follow `count`."""
         draws = [self._normals(rng, [int(n) + k for n in count], self.fakes, 0) for k in range(steps)]
         return torch.stack(draws, dim=1)
+
+    def _disturbance(self, rng: Rng, steps: Sequence[int]) -> Disturbance:
+        """What changes the samples of each task before D is given them, at its own step."""
+        numbers = draw(self.gan, rng, steps, self.fakes, self.reals, self.sample)
+        return Disturbance(*(each.to(self.device) for each in numbers))
 
     def _mix(self, rng: Rng, steps: Sequence[int]) -> Tensor:
         """Uniform numbers [T, reals]: where normals lie in their distribution."""

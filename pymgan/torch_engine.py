@@ -39,7 +39,8 @@ from pymgan.meta_gradient import compose
 from pymgan.noise import normals
 from pymgan.plan import Plan, compile_game, compile_plan
 from pymgan.task_sum import reduce_tasks
-from pymgan.torch_interpreter import Compiled, Frame, Interpreter, Values
+from pymgan.torch_frame import Compiled, Frame, Values
+from pymgan.torch_interpreter import Interpreter
 from pymgan.updates import count_updates
 
 EXTRAGRADIENT = "extragradient"  # the kind whose steps have a form of their own
@@ -105,6 +106,14 @@ class _Batches:
             z = _normals(self.rng, (self.count + (k or 0)).tolist(), _core.MIX_STREAM, 1, rows)[:, 0]
             u: Tensor = torch.special.ndtr(z)
             return u.to(self.data.real)
+
+        return draw
+
+    def normals(self, k: int | None) -> Callable[[int, int, int], Tensor]:
+        """Makes standard normals [T, rows, columns] of a stream."""
+
+        def draw(stream: int, rows: int, columns: int) -> Tensor:
+            return _normals(self.rng, (self.count + (k or 0)).tolist(), stream, rows, columns)
 
         return draw
 
@@ -336,6 +345,7 @@ class TorchEngine:
             real=batches.real(None),
             penalised=torch.ones(tasks, dtype=torch.bool),
             mix=batches.mix(None),
+            normals=batches.normals(None),
             trace=self._zeros(tasks, len(TRACE)),
             valid=torch.ones(tasks, dtype=torch.bool),
         )
@@ -434,6 +444,7 @@ class TorchEngine:
             real=batches.real(k),
             penalised=batches.penalised(k, self.program.game.penalty_every),
             mix=batches.mix(k),
+            normals=batches.normals(k),
         )
 
     def _clear(self, v: Tensor | None, c: int, half: str) -> None:

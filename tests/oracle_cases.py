@@ -23,8 +23,10 @@ from pymgan.contract import OPTIMISERS, Data, Engine, Rng, Schedule, State
 from pymgan.gan import GAN
 from pymgan.nn import Residual
 from pymgan.reference import ReferenceEngine
+from pymgan.reference_augment import Disturbance, disturb
 from pymgan.reference_layers import forward
 from pymgan.reference_optimisers import MOMENTS
+from tests.augmented import games as augmented_games
 from tests.convolutions import GAMES
 from tests.extragradient import games as extragradient_games
 from tests.layers import games as layered_games
@@ -298,6 +300,8 @@ def _chosen(seed: int) -> Iterator[Case]:
     yield from _optimisers(seed)
     for name, penalised, loop in penalised_games():
         yield Case(f"penalty-{name}", penalised, seed=seed, **loop)
+    for name, augmented, loop in augmented_games():
+        yield Case(f"augment-{name}", augmented, seed=seed, **loop)
     for name, game, loop in extragradient_games():
         yield Case(f"extragradient-{name}", game, seed=seed, **loop)
     for name, layered, loop in layered_games():
@@ -532,16 +536,22 @@ def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
     calm = torch.ones(T, dtype=torch.bool)
     penalty = case.gan.penalty
     between = penalty is not None and penalty.between
+    drawn = between or bool(case.gan.augment) or case.gan.instance_noise > 0
 
-    def look(theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, mix: Tensor) -> list[Tensor]:
+    def look(
+        theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, draws: list[tuple[Tensor, Disturbance]]
+    ) -> list[Tensor]:
         seen: list[Tensor] = []
-        fake = _watch(case.gan.generator, theta_g, z, seen)
-        for u in mix:
-            share = u.view(-1, *[1] * (real.ndim - 1))
-            _watch(case.gan.discriminator, theta_d, share * real + (1 - share) * fake, seen)
-        score = _watch(case.gan.discriminator, theta_d, torch.cat((fake, real)), seen).reshape(-1)
-        if case.gan.loss == "hinge":
-            seen += [score[: case.fakes] + 1, score[case.fakes :] - 1]
+        both = torch.cat((_watch(case.gan.generator, theta_g, z, seen), real))
+        for u, numbers in draws:
+            given = disturb(case.gan, both, case.fakes, numbers)
+            fake, real = given[: case.fakes], given[case.fakes :]
+            if between:
+                share = u.view(-1, *[1] * (real.ndim - 1))
+                _watch(case.gan.discriminator, theta_d, share * real + (1 - share) * fake, seen)
+            score = _watch(case.gan.discriminator, theta_d, given, seen).reshape(-1)
+            if case.gan.loss == "hinge":
+                seen += [score[: case.fakes] + 1, score[case.fakes :] - 1]
         return [a.flatten() for a in seen]
 
     for k in range(K):
@@ -553,12 +563,11 @@ def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
         )
         after = engine.adapt(phi, one, steps_of(x.schedule, at), x.rng, state=state)
         real = one.real[:, 0] if one.indices is None else one.real[one.indices[:, 0].long()]
-        # where a penalty looks: in this step, and (step 0) when gradients alone are asked for
-        at_steps = (state.count.tolist(), [0] * T) if between else ()
-        mix = [engine._mix(x.rng, steps) for steps in at_steps]
-        u = torch.stack(mix, dim=1) if mix else phi.new_zeros(T, 0, case.reals)
+        # what D is given, and where a penalty looks: in this step, and (step 0) when gradients alone are asked for
+        at_steps = (state.count.tolist(), [0] * T)[: 2 if drawn else 1]
+        draws = [(engine._mix(x.rng, steps), engine._disturbance(x.rng, steps)) for steps in at_steps]
         for d in (phi[:, split:], after.phi[:, split:]):
-            for a in vmap(look)(phi[:, :split], d, x.data.noise[:, k], real, u):
+            for a in vmap(look)(phi[:, :split], d, x.data.noise[:, k], real, draws):
                 size = a.abs().where(a != 0, math.inf) / a.square().mean().sqrt().clamp(min=1e-30)
                 nearest = torch.minimum(nearest, size.min(dim=1).values)
         calm &= after.trace.valid & ((after.trace.norm_g < LARGEST) & (after.trace.norm_d < LARGEST))[:, 0]

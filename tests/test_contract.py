@@ -326,7 +326,7 @@ CALLS: list[tuple[Callable[[Engine], Any], type[Exception], str]] = [
         r"\[noise\] step: expected a whole number from 0",
     ),
     (
-        lambda e: e.noise(Rng(0, torch.arange(T)), T, 4, stream=2**16),
+        lambda e: e.noise(Rng(0, torch.arange(T)), T, 4, stream=2**16 - 3),
         ValueError,
         r"\[noise\] stream: expected",
     ),

@@ -35,8 +35,11 @@ PLACES = {
         [
             "cpu_engine",
             "torch_engine",
+            "torch_augment",
+            "torch_frame",
             "torch_interpreter",
             "reference",
+            "reference_augment",
             "reference_layers",
             "reference_losses",
             "reference_optimisers",

@@ -176,7 +176,7 @@ BAD: list[tuple[dict[str, object], dict[str, object], type[Exception], str]] = [
     ({"samples": -1}, {}, ValueError, r"objective.samples: expected a whole number from 0"),
     ({"losses": (1.0, -1.0)}, {}, ValueError, r"objective.losses: expected two finite numbers from 0"),
     ({"losses": (1.0, math.nan)}, {}, ValueError, r"objective.losses"),
-    ({"stream": 2**16}, {}, ValueError, r"objective.stream"),
+    ({"stream": 2**16 - 3}, {}, ValueError, r"objective.stream"),
     (
         {"losses": (1.0, 1.0), "noise": None},
         {"rates": True},

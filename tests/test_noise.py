@@ -77,7 +77,7 @@ def test_engines_draw_it(name: str, engine: str) -> None:
     case = next(case for case in cases() if case.name == name)
     built = ENGINES[engine](case)
     tasks = torch.tensor([0, 1, 2**31 + 3, 2**40 + 1], dtype=torch.int64)
-    for seed, step, stream in ((0, 0, 0), (2**63 + 5, 2**33 + 7, 3), (2**64 - 1, 12, 2**16 - 1)):
+    for seed, step, stream in ((0, 0, 0), (2**63 + 5, 2**33 + 7, 3), (2**64 - 1, 12, 2**16 - 4)):
         drawn = built.noise(Rng(seed, tasks), 4, 9, step=step, stream=stream)
         assert drawn.shape == (4, 9, *built.latent)
         assert drawn.dtype == built.dtype

@@ -14,6 +14,7 @@ from pymgan.contract import OPTIMISERS, Adapted, Data, Pulled, Rng, Saved, Sched
 from pymgan.gan import GAN, LOSSES
 from pymgan.plan import LAYERS
 from pymgan.reference import ReferenceEngine, _Scores
+from pymgan.reference_augment import Disturbance
 from pymgan.reference_losses import discriminator_loss
 from tests.battery import Row, compare, draw_errors, measure, rms
 from tests.oracle_cases import Case, cases, draw, make_reference, reference
@@ -44,16 +45,24 @@ class DetachedFake(ReferenceEngine):
     """``G(z).detach()`` in L_D: the gradient is right, its derivative with respect to G is lost."""
 
     def _loss_d(
-        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, *penalised: Tensor
+        self,
+        theta_g: Tensor,
+        theta_d: Tensor,
+        z: Tensor,
+        real: Tensor,
+        numbers: Disturbance,
+        *penalised: Tensor,
     ) -> tuple[Tensor, _Scores]:
-        return super()._loss_d(theta_g.detach(), theta_d, z, real, *penalised)
+        return super()._loss_d(theta_g.detach(), theta_d, z, real, numbers, *penalised)
 
 
 class WrongPoint(ReferenceEngine):
     """Alternating play pulled back as if G had moved at (G_k, D_k) and D's step did not depend on it."""
 
-    def _loss_g(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> Tensor:
-        return super()._loss_g(theta_g, theta_d.detach(), z, real)
+    def _loss_g(
+        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, numbers: Disturbance
+    ) -> Tensor:
+        return super()._loss_g(theta_g, theta_d.detach(), z, real, numbers)
 
 
 class FirstOrder(ReferenceEngine):
@@ -70,9 +79,15 @@ class NoSmoothing(ReferenceEngine):
     """Label smoothing forgotten on the real samples."""
 
     def _loss_d(
-        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, *penalised: Tensor
+        self,
+        theta_g: Tensor,
+        theta_d: Tensor,
+        z: Tensor,
+        real: Tensor,
+        numbers: Disturbance,
+        *penalised: Tensor,
     ) -> tuple[Tensor, _Scores]:
-        scores = self._scores(theta_g, theta_d, z, real)
+        scores = self._scores(theta_g, theta_d, z, real, numbers)
         return discriminator_loss(self.gan.loss, 0.0, *scores), scores
 
 
@@ -80,9 +95,15 @@ class OneMean(ReferenceEngine):
     """One mean over fakes and reals together in L_D."""
 
     def _loss_d(
-        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, *penalised: Tensor
+        self,
+        theta_g: Tensor,
+        theta_d: Tensor,
+        z: Tensor,
+        real: Tensor,
+        numbers: Disturbance,
+        *penalised: Tensor,
     ) -> tuple[Tensor, _Scores]:
-        loss, scores = super()._loss_d(theta_g, theta_d, z, real, *penalised)
+        loss, scores = super()._loss_d(theta_g, theta_d, z, real, numbers, *penalised)
         return loss * (2 * len(z) / (len(z) + len(real))), scores
 
 
@@ -261,8 +282,10 @@ def test_another_order_of_summation_passes(name: str) -> None:
     case = BY_NAME[name]
 
     class Reversed(ReferenceEngine):
-        def _scores(self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor) -> _Scores:
-            scores = super()._scores(theta_g, theta_d, z.flip(0), real.flip(0))
+        def _scores(
+            self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, numbers: Disturbance
+        ) -> _Scores:
+            scores = super()._scores(theta_g, theta_d, z.flip(0), real.flip(0), numbers)
             return _Scores(scores.fake, scores.real)
 
     assert not failures(Reversed, case)

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "form_rows.h"
+#include "instr_augment.h"
 #include "instr_products.h"
 #include "instr_scores.h"
 #include "instr_updates.h"
@@ -16,7 +17,7 @@ template <class T>
 class Interpreter {
  public:
   Interpreter(const Kernels<T>& kernels, const Program& program, const Procedure& procedure, Frame<T>& frame)
-      : o(kernels, program, procedure, frame), products(o), scores(o), updates(o) {}
+      : o(kernels, program, procedure, frame), products(o), scores(o), augments(o), updates(o) {}
 
   void run() {
     for (const Instr& i : o.procedure.code) {
@@ -71,7 +72,10 @@ class Interpreter {
   void execute(const Instr& i) {
     switch (i.op) {
       case Op::noise:
-        noise(i);
+        if (i.index == 0)
+          noise(i);
+        else
+          augments.instance_noise(i);
         break;
       case Op::load:
         copy_in(i, o.layout.x, o.frame.real, o.frame.rows);
@@ -137,6 +141,12 @@ class Interpreter {
       case Op::mix:
         scores.mix(i);
         break;
+      case Op::draw:
+        augments.draw(i);
+        break;
+      case Op::augment:
+        augments.augment(i);
+        break;
       case Op::penalty:
         scores.penalty(i);
         break;
@@ -166,6 +176,7 @@ class Interpreter {
   Operands<T> o;
   Products<T> products;
   Scores<T> scores;
+  Augments<T> augments;
   Updates<T> updates;
 };
 

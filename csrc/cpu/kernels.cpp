@@ -38,7 +38,8 @@ constexpr Kernels<T> table() {
           &window_transpose<T>,
           &pack<T>,
           &unpack<T>,
-          &noise<T>};
+          &noise<T>,
+          &normals<double>};
 }
 
 constexpr Kernels<float> kFloat = table<float>();

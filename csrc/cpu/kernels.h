@@ -345,7 +345,10 @@ struct Kernels {
   void (*unpack)(const T* packed, int n, int k, T* out);
   // out [rows][ld], normals i = row*columns + column in the first `columns`, zero in the rest
   void (*noise)(const NoiseKey& key, int rows, int columns, int64_t ld, T* out);
+  // normals 4 block to 4 block + kNormals - 1 in double, whatever T is: where one too many ulp would be another choice
+  void (*normals)(const NoiseKey& key, uint32_t block, double* out);
 };
+inline constexpr int kNormals = 64;
 
 // Instruction sets built into this binary, best first, and whether this machine can execute them.
 struct Isa {

@@ -365,7 +365,8 @@ struct Trial {
   }
 };
 
-Game random_game(bool alternating, const std::vector<Optimiser>& optimisers) {
+// images: samples have extents
+Game random_game(bool alternating, const std::vector<Optimiser>& optimisers, bool images) {
   Game game;
   static const Loss smooth[] = {Loss::nonsaturating, Loss::saturating, Loss::least_squares, Loss::relativistic};
   game.loss = smooth[draw(0, 3)];
@@ -378,6 +379,8 @@ Game random_game(bool alternating, const std::vector<Optimiser>& optimisers) {
     game.penalty = {static_cast<PenaltyKind>(draw(1, 4)), 0.5, static_cast<int>(draw(1, 2))};
     if (game.penalty.between()) game.reals = game.fakes;
   }
+  if (images && draw(0, 1)) game.augmentation = {draw(0, 1) > 0, draw(0, 1) > 0, draw(0, 1) > 0};
+  if (draw(0, 2) == 0) game.instance_noise = 0.2;
   return game;
 }
 
@@ -464,12 +467,13 @@ int main(int argc, char** argv) {
       for (bool alternating : {false, true})
         for (const std::vector<Optimiser>& optimisers : kOptimisers) {
           const Plan plan = round % 2 ? random_image_plan() : random_plan();
-          const Game game = random_game(alternating, optimisers);
+          const Game game = random_game(alternating, optimisers, round % 2 == 1);
           now = std::string(sets[i].name) + (alternating ? " alternating" : " simultaneous") + " " +
                 name(optimisers.back()) + " of " + std::to_string(optimisers.size()) + " loss " +
                 std::to_string(static_cast<int>(game.loss)) + " fakes " + std::to_string(game.fakes) + " reals " +
                 std::to_string(game.reals) + " penalty " + std::to_string(static_cast<int>(game.penalty.kind)) +
-                " every " + std::to_string(game.penalty.every);
+                " every " + std::to_string(game.penalty.every) + " augmented " +
+                std::to_string(game.augmentation.numbers(1)) + " noise " + std::to_string(game.instance_noise);
           for (const Network* net : {&plan.generator, &plan.discriminator})
             for (const PlanRow& row : net->rows)
               now += row.kind == LayerKind::linear ? " " + std::to_string(row.in_features()) +
