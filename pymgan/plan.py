@@ -320,9 +320,11 @@ def compile_plan(gan: GAN) -> Plan:
             discriminator does not give one score a sample, or samples that are to be augmented have no extents.
     """
     generator, sample, split = _compile_network("generator", gan.generator, tuple(gan.latent), 0)
-    first = next(
-        (m for m in gan.discriminator.modules() if next(m.parameters(recurse=False), None) is not None), None
-    )
+    leaves = [m for m in gan.discriminator.modules() if not any(True for _ in m.children())]
+    owners = (i for i, m in enumerate(leaves) if any(True for _ in m.parameters()))
+    at = next(owners, len(leaves))
+    resized = any(isinstance(m, plan_layers.RESIZING) for m in leaves[:at])
+    first = leaves[at] if at < len(leaves) and not resized else None
     if isinstance(first, nn.Linear) and math.prod(sample) != first.in_features:
         raise ValueError(
             f"[plan] expected the generator's output to have the {first.in_features} values of the discriminator's "

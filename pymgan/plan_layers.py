@@ -216,5 +216,7 @@ LAYERS: dict[type[nn.Module], Callable[[Compiler, Any], None]] = {
     nn.Upsample: upsample,
     nn.PixelShuffle: pixel_shuffle,
 }
+RESIZING = (nn.AvgPool1d, nn.AvgPool2d, nn.Upsample)
+"""Layers without parameters that change how many values a sample has."""
 REFUSED = dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm), batch_norm)
 """Not supported, and what to use instead."""

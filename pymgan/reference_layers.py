@@ -1,12 +1,14 @@
-"""The oracle's networks: torch's own layers, but for normalisations, which are written out.
+"""The oracle's networks: torch's own layers, but for normalisations and PReLU, which are written out.
 
-torch 2.13's ``layer_norm`` with weights is some percent off at second order under ``torch.func.vmap``.
+torch 2.13's ``layer_norm`` with weights is some percent off at second order under ``torch.func.vmap``. Its PReLU's gradient at an
+input of exactly zero is w, but the derivative of that by w is 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -39,6 +41,9 @@ def forward(module: nn.Module, named: Mapping[str, Tensor], x: Tensor, prefix: s
         groups = module.num_groups if isinstance(module, nn.GroupNorm) else x.shape[1]
         y = _normalised(x.reshape(len(x), groups, -1), module.eps).reshape(x.shape)
         return _scaled(y, own, (-1, *[1] * (x.ndim - 2)))
+    if isinstance(module, nn.PReLU):
+        shared = module.num_parameters == 1
+        return torch.where(x > 0, x, own["weight"].view(1 if shared else -1, *[1] * (x.ndim - 2)) * x)
     y = functional_call(module, own, (x,))
     return y
 
