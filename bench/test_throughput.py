@@ -1,4 +1,4 @@
-"""``python -m pytest bench/``: throughput of our engine per case and pass, by pytest-benchmark, with all cores of the process.
+"""``python -m pytest -n 0 bench/``: throughput of our engine per case and pass, by pytest-benchmark, on all cores.
 
 Kept over time with ``--benchmark-autosave`` and ``--benchmark-compare``. Each result is checked against the oracle first. A plain
 ``python -m pytest`` collects tests/ alone.

@@ -119,7 +119,7 @@ _COUNTS = {
 
 
 def _add_train(commands: Any) -> None:
-    from .gan import LOSSES, PENALTIES
+    from .gan import AUGMENTATIONS, LOSSES, PENALTIES
     from .tasks import NAMES
     from .train import DEFAULTS
 
@@ -146,6 +146,8 @@ def _add_train(commands: Any) -> None:
         metavar="KIND[:WEIGHT[:EVERY]]",
         help=f"of D: {', '.join(PENALTIES)}, or none (default: none; figr: wgan_gp:10)",
     )
+    add("--augment", help=f"what D is given in training: some of {','.join(AUGMENTATIONS)}")
+    add("--instance-noise", type=float, default=0.0, help="deviation of the noise on what D is given")
     _add_method(parser)
     add("--rivals", default=",".join(DEFAULTS["rivals"]), help="methods to compare with, or none")
     for name, text in _COUNTS.items():
@@ -265,6 +267,8 @@ def _gan(options: argparse.Namespace, shape: tuple[int, ...]) -> GAN:
     from .gan import Penalty
 
     gan = make(options.arch, shape, loss=options.loss, seed=options.seed)
+    augment = tuple(options.augment.split(",")) if options.augment else ()
+    gan = replace(gan, augment=augment, instance_noise=options.instance_noise)
     if options.penalty is None:
         return gan
     kind, *numbers = options.penalty.split(":")

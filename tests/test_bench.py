@@ -244,7 +244,7 @@ def test_throughput_is_tracked_by_pytest_benchmark(pytestconfig: pytest.Config) 
     """Every case and pass; not a part of the plain run, whose paths are these."""
     assert pytestconfig.getini("testpaths") == ["tests"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "bench/", "-v", "--benchmark-disable", "-k", "ring-mlp"],
+        [sys.executable, "-m", "pytest", "-n", "0", "bench/", "-v", "--benchmark-disable", "-k", "ring-mlp"],
         cwd=ROOT,
         capture_output=True,
         text=True,

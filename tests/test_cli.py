@@ -161,6 +161,8 @@ def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
         (["--tasks", "glyps"], "glyps"),
         (["--arch", "lenet"], "expected arch 'mlp'"),
         (["--penalty", "r9"], "expected one of r1"),
+        (["--augment", "rotation"], "expected some of brightness, translation, cutout"),
+        (["--instance-noise", "-1"], "expected a finite number from 0"),
         (["--penalty", "r1:heavy"], "expected --penalty KIND"),
         (["--penalty", "r1:1:2:3"], "expected --penalty KIND"),
         (["--penalty", "r1:-1"], "expected a finite number from 0"),
