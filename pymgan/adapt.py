@@ -29,6 +29,7 @@ def adapt(
     steps: int = 5,
     rates: Tensor | float | Sequence[float] = 0.1,
     scale: Tensor | None = None,
+    optimiser: str | Sequence[str] | None = None,
     noise: Tensor | None = None,
     seed: int = 0,
     tasks: Tensor | None = None,
@@ -47,6 +48,8 @@ def adapt(
         steps: K >= 1.
         rates: a number, [2] (generator, discriminator), [K, 2] or [T, K, 2], at least 0.
         scale: [P], a multiplier of the rate for every parameter.
+        optimiser: of the inner steps, the name of one of `engine.optimisers`, or a name for each of the K steps; by default the
+            first of them ("sgd" of a GAN).
         noise: z [T, K, fakes, *latent]; by default drawn from (seed, task, step).
         seed: of the noise.
         tasks: int64 [T], task numbers that key the noise; 0 to T - 1 by default.
@@ -60,11 +63,20 @@ def adapt(
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"[adapt] expected steps >= 1, got {steps!r}")
+    names = [optimiser] * steps if isinstance(optimiser, str) else list(optimiser or ())
+    if names and len(names) != steps:
+        raise ValueError(f"[adapt] expected optimiser as a name or {steps} of them, got {len(names)}")
     if isinstance(engine, GAN):
         from .engine import compile as compile_engine
 
         shots = support.shape[1] if support.ndim > 1 else 1
-        engine = compile_engine(engine, fakes=shots, reals=shots)
+        own = tuple(dict.fromkeys(names)) or ("sgd",)
+        engine = compile_engine(engine, fakes=shots, reals=shots, optimisers=own)
+    if unknown := [name for name in names if name not in engine.optimisers]:
+        raise ValueError(
+            f"[adapt] expected optimiser among {', '.join(engine.optimisers)}, which the engine was compiled for, got "
+            f"{unknown[0]!r}"
+        )
     expected = (engine.reals, *engine.sample)
     if support.ndim < 2 or tuple(support.shape[1:]) != expected:
         raise ValueError(
@@ -83,7 +95,8 @@ def adapt(
     rng = Rng(seed=seed, tasks=torch.arange(count, dtype=torch.int64) if tasks is None else tasks)
     start = phi.to(engine.device, engine.dtype).expand(count, -1)
     inner_rates = _rates(rates, count, steps, engine)
-    result: Tensor = _Adapt.apply(start, inner_rates, scale, engine, data, rng)  # type: ignore[no-untyped-call]
+    kind = torch.tensor([engine.optimisers.index(name) for name in names]) if names else 0
+    result: Tensor = _Adapt.apply(start, inner_rates, scale, engine, data, rng, kind)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -114,11 +127,17 @@ class _Adapt(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, phi: Tensor, rates: Tensor, scale: Tensor | None, engine: Engine, data: Data, rng: Rng
+        ctx: Any,
+        phi: Tensor,
+        rates: Tensor,
+        scale: Tensor | None,
+        engine: Engine,
+        data: Data,
+        rng: Rng,
+        kind: Tensor | int,
     ) -> Tensor:
-        adapted = engine.adapt(
-            phi, data, Schedule(rate=rates, scale=scale), rng, keep=any(ctx.needs_input_grad)
-        )
+        schedule = Schedule(rate=rates, scale=scale, kind=kind)
+        adapted = engine.adapt(phi, data, schedule, rng, keep=any(ctx.needs_input_grad))
         ctx.engine, ctx.kept = engine, adapted.saved
         ctx.rates, ctx.scale = rates, scale
         return adapted.phi
@@ -130,4 +149,4 @@ class _Adapt(torch.autograd.Function):
         pulled = ctx.engine.pullback(ctx.kept, cotangent.contiguous(), rates=needs_rates or needs_scale)
         d_rates = pulled.d_rate.to(ctx.rates.dtype) if needs_rates else None
         d_scale = pulled.d_scale.sum(0).to(ctx.scale.dtype) if needs_scale else None
-        return pulled.v0 if needs_phi else None, d_rates, d_scale, None, None, None
+        return pulled.v0 if needs_phi else None, d_rates, d_scale, None, None, None, None

@@ -50,6 +50,26 @@ def test_rates_broadcast(engine: ReferenceEngine, support: Tensor, shape: tuple[
     assert not plain.requires_grad
 
 
+@pytest.mark.parametrize("optimiser", ["adam", ("sgd", "adam", "sgd"), "extragradient"])
+def test_gradients_through_the_chosen_optimiser(support: Tensor, optimiser: str | tuple[str, ...]) -> None:
+    engine = ReferenceEngine(
+        mlp((2,), latent=3, widths=(5,), seed=2),
+        fakes=SHOTS,
+        reals=SHOTS,
+        optimisers=("sgd", "adam", "extragradient"),
+        eps=1e-2,
+    )
+    phi = start(engine).requires_grad_()
+
+    def adapted(phi: Tensor) -> Tensor:
+        return pymgan.adapt(engine, phi, support, steps=STEPS, rates=0.02, optimiser=optimiser)
+
+    assert torch.autograd.gradcheck(adapted, (phi,), eps=1e-6, atol=1e-7, rtol=1e-4)
+    assert not torch.allclose(adapted(phi), pymgan.adapt(engine, phi, support, steps=STEPS, rates=0.02))
+    of_gan = pymgan.adapt(engine.gan, phi.detach().float(), support, optimiser=optimiser, steps=STEPS)
+    assert of_gan.shape == (TASKS, engine.parameters)
+
+
 def test_one_start_per_task_and_explicit_noise(engine: ReferenceEngine, support: Tensor) -> None:
     phi = start(engine).expand(TASKS, -1).clone().requires_grad_()
     noise = torch.randn(TASKS, STEPS, SHOTS, 3, dtype=torch.float64)
@@ -91,5 +111,9 @@ def test_bad_input(engine: ReferenceEngine, support: Tensor) -> None:
         pymgan.adapt(engine, phi, support, rates=torch.zeros(3))
     with pytest.raises(ValueError, match="expected rates"):
         pymgan.adapt(engine, phi, support, rates=torch.zeros(7, 2))
+    with pytest.raises(ValueError, match=r"expected optimiser among sgd, .* got 'adam'"):
+        pymgan.adapt(engine, phi, support, optimiser="adam")
+    with pytest.raises(ValueError, match="expected optimiser as a name or 5 of them, got 2"):
+        pymgan.adapt(engine, phi, support, optimiser=["sgd", "sgd"])
     with pytest.raises(ValueError, match="expected tasks"):
         pymgan.adapt(engine, phi, support, tasks=torch.arange(5))
