@@ -268,13 +268,19 @@ class Fusion {
     return g.node(n).kind == Node::Kind::map && g.node(n).order == order;
   }
 
+  // Derivatives of one function at one place; several functions may have the same argument.
+  bool same_map(NodeId one, NodeId two) const {
+    const Node &m = g.node(one), &n = g.node(two);
+    return m.x == n.x && m.activation == n.activation && m.attributes == n.attributes;
+  }
+
   // f'(a) x + f''(a) q g, in either order.
   bool chain_of_two(Instr& i, const Node& n) {
     for (auto [one, two] : {std::pair{n.x, n.y}, std::pair{n.y, n.x}}) {
       const Node &p = g.node(one), &s = g.node(two);
       if (p.kind != Node::Kind::multiply || s.kind != Node::Kind::multiply || p.rows != n.rows || s.rows != n.rows)
         continue;
-      if (!is_derivative(p.x, 1) || !is_derivative(s.x, 2) || g.node(p.x).x != g.node(s.x).x) continue;
+      if (!is_derivative(p.x, 1) || !is_derivative(s.x, 2) || !same_map(p.x, s.x)) continue;
       const Node& bend = g.node(s.y);
       if (bend.kind != Node::Kind::multiply || !only_reader(one) || !only_reader(two) || !only_reader(s.y)) continue;
       for (NodeId in : {one, two, s.y}) swallow(in);

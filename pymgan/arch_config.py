@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .gan import GAN, Penalty
-from .nn import Residual
+from .nn import Concat, Residual, Take
 
 __all__ = ["build", "describe", "gan_from_config", "gan_to_config"]
 
@@ -45,6 +45,7 @@ _LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     ),
     nn.Upsample: ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor"),
     nn.PixelShuffle: ("upscale_factor",),
+    Take: ("start", "stop"),
 }
 _BY_NAME = {layer.__name__: layer for layer in _LAYERS}
 
@@ -65,6 +66,9 @@ def _describe_layer(layer: nn.Module, place: str) -> list[Any]:
     if isinstance(layer, Residual):
         _, body = _describe_layer(layer.body, f"{place}.body")
         return ["Residual", {**body, "shortcut": _describe_layer(layer.shortcut, f"{place}.shortcut")}]
+    if isinstance(layer, Concat):
+        branches = [_describe_layer(each, f"{place}.{index}") for index, each in enumerate(layer.branches)]
+        return ["Concat", {"branches": branches}]
     names = _LAYERS.get(type(layer))
     if names is None:
         known = ", ".join(sorted(_BY_NAME))
@@ -91,6 +95,8 @@ def _build_layer(name: str, arguments: dict[str, Any]) -> nn.Module:
         return build(arguments["layers"])
     if name == "Residual":
         return Residual(*build(arguments["layers"]), shortcut=_build_layer(*arguments["shortcut"]))
+    if name == "Concat":
+        return Concat(*(_build_layer(*row) for row in arguments["branches"]))
     if name not in _BY_NAME:
         raise ValueError(
             f"expected one of {', '.join(sorted(_BY_NAME))}, got the layer {name!r}; use a newer pymgan"

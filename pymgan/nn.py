@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["Residual"]
+__all__ = ["Concat", "Residual", "Take"]
 
 
 class Residual(nn.Module):
@@ -25,3 +26,50 @@ class Residual(nn.Module):
         """[B, *in] to [B, *out]."""
         y: Tensor = self.body(x) + self.shortcut(x)
         return y
+
+
+class Concat(nn.Module):
+    """The outputs of several branches on one input, their channels one after the other.
+
+    With `Take` it makes a GAN class-conditional: z and samples end with the class's one-hot code, which G passes on,
+
+        nn.Sequential(Concat(nn.Sequential(nn.Linear(32 + 10, 128), ..., nn.Linear(128, 2)), Take(32, 42)))
+
+    so that D sees every sample and its class. Noise is then given (`Data.noise`), with the codes.
+
+    Args:
+        branches: modules whose outputs differ in nothing but their channels (or features).
+    """
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        if not branches:
+            raise ValueError("[Concat] expected at least one branch, got none")
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, *in] to [B, sum of the branches' channels, *extents]."""
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+class Take(nn.Module):
+    """Channels (or features) `start` to `stop` of a sample.
+
+    Args:
+        start: from 0.
+        stop: beyond the last, more than `start`.
+    """
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        if not 0 <= start < stop:
+            raise ValueError(f"[Take] expected 0 <= start < stop, got {start} and {stop}")
+        self.start, self.stop = start, stop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, channels, *extents] to [B, stop - start, *extents]."""
+        return x[:, self.start : self.stop]
+
+    def extra_repr(self) -> str:
+        """As the constructor has it."""
+        return f"{self.start}, {self.stop}"

@@ -116,6 +116,13 @@ class Compiler:
             elif layer is not None:
                 self.layer(layer, f"{prefix}{index}")
 
+    def inside(self, module: nn.Module, place: str) -> None:
+        """Adds the rows of a branch, one layer or several."""
+        if type(module) is nn.Sequential:
+            self.walk(module, f"{place}.")
+        else:
+            self.layer(module, place)
+
     def layer(self, layer: nn.Module, place: str) -> None:
         """Adds the rows of one layer."""
         self.name = f"{place}: {_short(layer)}"
@@ -230,10 +237,7 @@ def _residual(c: Compiler, m: Residual) -> None:
     c.walk(m.body, f"{place}.body.")
     body, c.at = c.at, start
     out, c.shape = c.shape, shape
-    if type(m.shortcut) is nn.Sequential:
-        c.walk(m.shortcut, f"{place}.shortcut.")
-    else:
-        c.layer(m.shortcut, f"{place}.shortcut")
+    c.inside(m.shortcut, f"{place}.shortcut")
     c.name = name
     if c.shape != out:
         raise c.fail(f"a shortcut to {out}, the shape of the body's output", f"one to {c.shape}")
@@ -320,11 +324,7 @@ def compile_plan(gan: GAN) -> Plan:
             discriminator does not give one score a sample, or samples that are to be augmented have no extents.
     """
     generator, sample, split = _compile_network("generator", gan.generator, tuple(gan.latent), 0)
-    leaves = [m for m in gan.discriminator.modules() if not any(True for _ in m.children())]
-    owners = (i for i, m in enumerate(leaves) if any(True for _ in m.parameters()))
-    at = next(owners, len(leaves))
-    resized = any(isinstance(m, plan_layers.RESIZING) for m in leaves[:at])
-    first = leaves[at] if at < len(leaves) and not resized else None
+    first = next((m for m in gan.discriminator if not isinstance(m, (nn.Flatten, nn.Identity))), None)
     if isinstance(first, nn.Linear) and math.prod(sample) != first.in_features:
         raise ValueError(
             f"[plan] expected the generator's output to have the {first.in_features} values of the discriminator's "

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pymgan.nn import Concat, Take
+
 if TYPE_CHECKING:
     from pymgan.plan import Compiler
 
@@ -192,6 +194,36 @@ def pixel_shuffle(c: Compiler, m: nn.PixelShuffle) -> None:
     _picked(c, F.pixel_shuffle(torch.arange(math.prod(c.shape)).view(c.shape), m.upscale_factor))
 
 
+def take(c: Compiler, m: Take) -> None:
+    if m.stop > c.shape[0]:
+        raise c.fail(f"channels up to {c.shape[0]}, those before it", f"channels {m.start} to {m.stop}")
+    _picked(c, torch.arange(math.prod(c.shape)).view(c.shape)[m.start : m.stop])
+
+
+def concat(c: Compiler, m: Concat) -> None:
+    """Each branch's output among zeros, and their sum."""
+    name, place, start, shape = c.name, c.name.split(":")[0], c.at, c.shape
+    outputs: list[tuple[int, tuple[int, ...]]] = []
+    for index, branch in enumerate(m.branches):
+        c.at, c.shape = start, shape
+        c.inside(branch, f"{place}.{index}")
+        outputs.append((c.at, c.shape))
+    c.name = name
+    extents = outputs[0][1][1:]
+    if any(out[1:] != extents for _, out in outputs):
+        raise c.fail("branches whose outputs differ in channels alone", str([out for _, out in outputs]))
+    whole = (sum(out[0] for _, out in outputs), *extents)
+    first, total = 0, -1
+    for at, out in outputs:
+        c.at, c.shape = at, out
+        count, begin = math.prod(out), first * math.prod(extents)
+        starts = (torch.arange(math.prod(whole) + 1) - begin).clamp(0, count)
+        c.add("fixed", whole, starts=starts.tolist(), sources=list(range(count)), factors=[1.0] * count)
+        if first:
+            c.add("add", whole, other=total)
+        first, total = first + out[0], c.at
+
+
 def _check_spatial(c: Compiler, dims: int) -> None:
     if len(c.shape) != dims + 1:
         extents = ", ".join(["extent"] * dims)
@@ -215,8 +247,8 @@ LAYERS: dict[type[nn.Module], Callable[[Compiler, Any], None]] = {
     nn.AvgPool2d: average_pool(2),
     nn.Upsample: upsample,
     nn.PixelShuffle: pixel_shuffle,
+    Take: take,
+    Concat: concat,
 }
-RESIZING = (nn.AvgPool1d, nn.AvgPool2d, nn.Upsample)
-"""Layers without parameters that change how many values a sample has."""
 REFUSED = dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm), batch_norm)
 """Not supported, and what to use instead."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pymgan.nn import Residual
+from pymgan.nn import Concat, Residual
 
 _OF_CHANNELS = (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
 
@@ -31,6 +31,11 @@ def forward(module: nn.Module, named: Mapping[str, Tensor], x: Tensor, prefix: s
     if isinstance(module, Residual):
         body = forward(module.body, named, x, f"{prefix}body.")
         return body + forward(module.shortcut, named, x, f"{prefix}shortcut.")
+    if isinstance(module, Concat):
+        parts = [
+            forward(branch, named, x, f"{prefix}branches.{i}.") for i, branch in enumerate(module.branches)
+        ]
+        return torch.cat(parts, 1)
     own = {name: named[prefix + name] for name, _ in module.named_parameters()}
     y: Tensor
     if isinstance(module, nn.LayerNorm):

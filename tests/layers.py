@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from pymgan.gan import GAN, Penalty
-from pymgan.nn import Residual
+from pymgan.nn import Concat, Residual, Take
 
 __all__ = ["games"]
 
@@ -231,6 +231,47 @@ def _reordered() -> GAN:
     )
 
 
+def _conditional() -> GAN:
+    """z and samples end with a code, which G passes on; D looks at it beside the rest."""
+    body = nn.Sequential(nn.Linear(5, 17), nn.SiLU(), nn.Linear(17, 4), nn.Tanh())
+    return GAN(
+        nn.Sequential(Concat(body, Take(3, 5))),
+        nn.Sequential(
+            Concat(nn.Linear(6, 7), nn.Sequential(Take(4, 6), nn.Linear(2, 3))), nn.SiLU(), nn.Linear(10, 1)
+        ),
+        (5,),
+        penalty=Penalty("r1", 0.5),
+    )
+
+
+def _dense() -> GAN:
+    """Images whose channels pile up."""
+    return GAN(
+        nn.Sequential(
+            nn.Linear(3, 12),
+            nn.Unflatten(1, (3, 2, 2)),
+            Concat(nn.Identity(), nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.SiLU()), Take(1, 3)),
+            nn.Conv2d(7, 2, 1),
+        ),
+        nn.Sequential(
+            Concat(nn.Conv2d(2, 17, 1), nn.Conv2d(2, 3, 3, padding=1)),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(80, 1),
+        ),
+        (3,),
+    )
+
+
+def _parallel() -> GAN:
+    """Two functions of one input, each with its own derivatives."""
+    return GAN(
+        nn.Sequential(nn.Linear(3, 17), Concat(nn.Tanh(), nn.SiLU()), nn.Linear(34, 4)),
+        nn.Sequential(Concat(nn.GELU(), nn.LeakyReLU(0.2)), nn.PReLU(), nn.Linear(8, 1)),
+        (3,),
+    )
+
+
 def games() -> Iterator[tuple[str, GAN, dict[str, Any]]]:
     """Names, games and how their inner loops run, in the words of a case."""
     alternating = {"play": "alternating"}
@@ -251,5 +292,8 @@ def games() -> Iterator[tuple[str, GAN, dict[str, Any]]]:
     yield "residual-r2", _residual(Penalty("r2", 0.5)), {"scale": True, **alternating}
     yield "resnet", _resnet(), {**few, **alternating}
     yield "shuffled", _shuffled(), {**few, "scale": True, "real": "pool"}
+    yield "conditional", _conditional(), {"scale": True, **alternating}
+    yield "parallel", _parallel(), {"scale": True}
+    yield "dense", _dense(), few
     yield "reordered", _reordered(), few
     yield "flat-images", _flat_images(), {"fakes": 2, "reals": 3, "steps": 2, **alternating}

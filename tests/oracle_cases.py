@@ -21,16 +21,15 @@ from torch.func import vmap
 
 from pymgan.contract import OPTIMISERS, Data, Engine, Rng, Schedule, State
 from pymgan.gan import GAN
-from pymgan.nn import Residual
 from pymgan.reference import ReferenceEngine
 from pymgan.reference_augment import Disturbance, disturb
-from pymgan.reference_layers import forward
 from pymgan.reference_optimisers import MOMENTS
 from tests.augmented import games as augmented_games
 from tests.convolutions import GAMES
 from tests.extragradient import games as extragradient_games
 from tests.layers import games as layered_games
 from tests.penalties import games as penalised_games
+from tests.watch import watch
 
 DRAWS = 32
 SPARE = 16  # draws beyond those, for the ones that are left out
@@ -542,14 +541,14 @@ def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
         theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, draws: list[tuple[Tensor, Disturbance]]
     ) -> list[Tensor]:
         seen: list[Tensor] = []
-        both = torch.cat((_watch(case.gan.generator, theta_g, z, seen), real))
+        both = torch.cat((watch(case.gan.generator, theta_g, z, seen), real))
         for u, numbers in draws:
             given = disturb(case.gan, both, case.fakes, numbers)
             fake, real = given[: case.fakes], given[case.fakes :]
             if between:
                 share = u.view(-1, *[1] * (real.ndim - 1))
-                _watch(case.gan.discriminator, theta_d, share * real + (1 - share) * fake, seen)
-            score = _watch(case.gan.discriminator, theta_d, given, seen).reshape(-1)
+                watch(case.gan.discriminator, theta_d, share * real + (1 - share) * fake, seen)
+            score = watch(case.gan.discriminator, theta_d, given, seen).reshape(-1)
             if case.gan.loss == "hinge":
                 seen += [score[: case.fakes] + 1, score[case.fakes :] - 1]
         return [a.flatten() for a in seen]
@@ -573,26 +572,6 @@ def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
         calm &= after.trace.valid & ((after.trace.norm_g < LARGEST) & (after.trace.norm_d < LARGEST))[:, 0]
         phi, state = after.phi, after.state
     return nearest.where(calm, -1.0)
-
-
-def _watch(network: nn.Sequential, theta: Tensor, x: Tensor, seen: list[Tensor]) -> Tensor:
-    """The network's output; pre-activations go to `seen`, measured from their layer's kink."""
-    named = ReferenceEngine._named(network, theta)
-
-    def walk(module: nn.Module, x: Tensor, prefix: str) -> Tensor:
-        if isinstance(module, nn.Sequential):
-            for key, child in module._modules.items():
-                x = walk(child, x, f"{prefix}{key}.")
-            return x
-        if isinstance(module, Residual):
-            return walk(module.body, x, f"{prefix}body.") + walk(module.shortcut, x, f"{prefix}shortcut.")
-        if isinstance(module, (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.PReLU)):
-            seen.append(x)
-        elif isinstance(module, nn.Softplus):
-            seen.append(x - module.threshold / module.beta)
-        return forward(module, named, x, prefix)
-
-    return walk(network, x, "")
 
 
 def make_reference(dtype: torch.dtype) -> Callable[[Case], Engine]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import pymgan
 from pymgan.contract import OPTIMISERS, Data, Rng, Schedule
 from pymgan.gan import GAN, LOSSES, PENALTIES, SMOOTHED, Penalty
-from pymgan.nn import Residual
+from pymgan.nn import Concat, Residual, Take
 from pymgan.reference import ReferenceEngine
 from tests.oracle_cases import ACTIVATIONS, STORAGE, parameters
 
@@ -132,6 +132,10 @@ def _layer(r: Random, shape: Shape, nested: bool) -> nn.Module | None:
         lambda: nn.Linear(shape[0], int(r.integers(1, 9)), bias=False) if flat else _resize(r, shape),
         lambda: _between_shapes(r, shape),
         lambda: None if nested else _residual(r, shape),
+        lambda: Take(int(r.integers(0, shape[0])), shape[0]),
+        lambda: (
+            None if nested else Concat(*(nn.Sequential(*walk(r, shape, 1, nested=True)[0]) for _ in range(2)))
+        ),
     ]
     return makers[int(r.integers(len(makers)))]()
 

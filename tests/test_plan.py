@@ -15,7 +15,7 @@ import pymgan
 from pymgan.arch import dcgan, figr, resnet
 from pymgan.arch_config import gan_from_config, gan_to_config
 from pymgan.gan import GAN
-from pymgan.nn import Residual
+from pymgan.nn import Concat, Residual, Take
 from pymgan.plan import compile_plan
 from tests.layers import games as layered_games
 
@@ -132,6 +132,11 @@ def test_every_layer_is_saved_and_built_again(case: tuple[str, GAN, dict[str, An
         ([nn.Linear(3, 4), nn.AvgPool2d(2)], r"expected a sample of shape \(channels, extent, extent\)"),
         ([nn.Linear(3, 4), nn.Upsample(scale_factor=2)], "expected mode"),
         ([nn.Linear(3, 4), Residual(nn.Linear(4, 5))], r"expected a shortcut to \(5,\)"),
+        ([nn.Linear(3, 4), Take(1, 5)], "expected channels up to 4"),
+        (
+            [nn.Linear(3, 8), nn.Unflatten(1, (2, 4)), Concat(nn.Identity(), nn.AvgPool1d(2))],
+            "expected branches whose outputs differ in channels alone",
+        ),
         ([nn.Linear(3, 4), Residual(nn.Dropout())], "layer 1.body.0 is Dropout, which is not supported"),
         (
             [nn.Linear(3, 8), nn.Unflatten(1, (2, 4)), nn.InstanceNorm1d(3)],
