@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pymgan.contract import Data, Engine, Rng, Schedule, State
+from pymgan.contract import OPTIMISERS, Data, Engine, Rng, Schedule, State
 from pymgan.gan import GAN
 from tests.battery import fingerprint, measure
 from tests.engines import Make, all_engines, make
@@ -30,7 +30,7 @@ SOME = [
     "masks-critic-simultaneous",
     "wide",
     "adam-simultaneous",
-    "switching-7-simultaneous",
+    f"switching-{len(OPTIMISERS)}-simultaneous",
 ]
 
 
