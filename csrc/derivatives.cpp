@@ -97,7 +97,7 @@ namespace {
 NodeId softmax_derivative(Graph& g, NodeId softmax, NodeId d, const std::string& name, int rows, Recorder& record) {
   const Groups& groups = g.layout.groups[g.node(softmax).map];
   const NodeId q = record(g.multiply(name, softmax, d, rows));
-  const NodeId sum = record(g.fixed(name, q, groups.sum));
+  const NodeId sum = record(g.fixed(name, q, groups.spread, true));
   const NodeId less = record(g.fixed(name, sum, groups.less));
   return record(g.add(name, q, record(g.multiply(name, softmax, less))));
 }

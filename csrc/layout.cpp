@@ -103,18 +103,16 @@ int Layout::add_groups(const PlanRow& row, const Form& form) {
   g.of.assign(form.stored(), -1);
   std::vector<int> size(g.count);
   for (int32_t of : row.of) ++size[of];
-  std::vector<FixedMap::Link> sum, mean, less;
+  std::vector<FixedMap::Link> mean, spread, less;
   for (int f = 0; f < form.features(); ++f) {
     const int32_t of = row.of[f], at = form.element(f);
     g.of[at] = of;
-    sum.push_back({of, at, 1.0});
     mean.push_back({of, at, 1.0 / size[of]});
+    spread.push_back({at, of, 1.0});
     less.push_back({at, of, -1.0});
   }
   const int in = form.stored();
-  FixedMap sums(in, g.count, std::move(sum));
-  g.spread = add_map(sums.transposed());
-  g.sum = add_map(std::move(sums));
+  g.spread = add_map(FixedMap(g.count, in, std::move(spread)));
   g.mean = add_map(FixedMap(in, g.count, std::move(mean)));
   g.less = add_map(FixedMap(g.count, in, std::move(less)));
   groups.push_back(std::move(g));

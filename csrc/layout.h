@@ -84,8 +84,9 @@ struct FixedMaps {
 struct Groups {
   int count = 0;
   std::vector<int32_t> of;  // [in] the group of every element, -1: padding
-  // indices into Layout::maps: from features to groups, and from a group to its features
-  int sum, mean, spread, less;  // less: times -1
+  // indices into Layout::maps: from features to groups, and from a group to its features, as it is (whose transpose
+  // sums over groups) and times -1
+  int mean, spread, less;
 };
 
 struct Layout {

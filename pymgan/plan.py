@@ -150,11 +150,7 @@ def _linear(c: Compiler, m: nn.Linear) -> None:
 def _convolution(dims: int) -> Callable[[Compiler, Any], None]:
     def compile_convolution(c: Compiler, m: nn.Conv2d | nn.ConvTranspose2d) -> None:
         transposed = isinstance(m, (nn.ConvTranspose1d, nn.ConvTranspose2d))
-        if len(c.shape) != dims + 1:
-            raise c.fail(
-                f"a sample of shape (channels, {', '.join(['extent'] * dims)})",
-                f"a sample of shape {c.shape}",
-            )
+        plan_layers.check_spatial(c, dims)
         if c.shape[0] != m.in_channels:
             raise c.fail(f"in_channels={c.shape[0]}, the channels before it", f"in_channels={m.in_channels}")
         if m.groups != 1:

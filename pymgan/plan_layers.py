@@ -143,7 +143,7 @@ def _matrix(extent: int, apply: Callable[[Tensor], Tensor]) -> Matrix:
 
 def average_pool(dims: int) -> Callable[[Compiler, Any], None]:
     def compile_average_pool(c: Compiler, m: nn.AvgPool1d | nn.AvgPool2d) -> None:
-        _check_spatial(c, dims)
+        check_spatial(c, dims)
         if m.ceil_mode:
             raise c.fail("ceil_mode=False", "ceil_mode=True")
         kernel, stride, padding = (_each(v, dims) for v in (m.kernel_size, m.stride, m.padding))
@@ -188,7 +188,7 @@ def upsample(c: Compiler, m: nn.Upsample) -> None:
 
 
 def pixel_shuffle(c: Compiler, m: nn.PixelShuffle) -> None:
-    _check_spatial(c, 2)
+    check_spatial(c, 2)
     if c.shape[0] % m.upscale_factor**2:
         raise c.fail(f"channels that are a multiple of {m.upscale_factor**2}", f"a sample of shape {c.shape}")
     _picked(c, F.pixel_shuffle(torch.arange(math.prod(c.shape)).view(c.shape), m.upscale_factor))
@@ -224,7 +224,7 @@ def concat(c: Compiler, m: Concat) -> None:
         first, total = first + out[0], c.at
 
 
-def _check_spatial(c: Compiler, dims: int) -> None:
+def check_spatial(c: Compiler, dims: int) -> None:
     if len(c.shape) != dims + 1:
         extents = ", ".join(["extent"] * dims)
         raise c.fail(f"a sample of shape (channels, {extents})", f"a sample of shape {c.shape}")
