@@ -102,8 +102,10 @@ class CpuEngine {
     c.phi0 = pointer<const T>(d["phi0"].cast<Address>());
     c.phi0_task = d["phi0_task"].cast<int64_t>();
     c.moment0 = pointer<const T>(get<Address>(d, "moment0", 0));
+    c.spectral0 = pointer<const T>(get<Address>(d, "spectral0", 0));
     c.phi = pointer<T>(d["phi"].cast<Address>());
     c.moment = pointer<T>(get<Address>(d, "moment", 0));
+    c.spectral = pointer<T>(get<Address>(d, "spectral", 0));
     c.trace = pointer<T>(d["trace"].cast<Address>());
     c.valid = pointer<uint8_t>(d["valid"].cast<Address>());
     c.done = pointer<int64_t>(d["done"].cast<Address>());
@@ -156,6 +158,7 @@ class CpuEngine {
     c.batches = batches_of<T>(d);
     c.phi = pointer<const T>(d["phi"].cast<Address>());
     c.phi_task = d["phi_task"].cast<int64_t>();
+    c.spectral = pointer<const T>(get<Address>(d, "spectral", 0));
     c.gradient = pointer<T>(d["gradient"].cast<Address>());
     c.trace = pointer<T>(d["trace"].cast<Address>());
     c.workspace = pointer<T>(d["workspace"].cast<Address>());
@@ -197,6 +200,7 @@ class CpuEngine {
     read_inner_loop<T>(d, c);
     c.phi0 = pointer<const T>(d["phi0"].cast<Address>());
     c.phi0_task = d["phi0_task"].cast<int64_t>();
+    c.spectral0 = pointer<const T>(get<Address>(d, "spectral0", 0));
     c.objective.samples = d["samples"].cast<int>();
     std::tie(c.objective.losses[0], c.objective.losses[1]) = d["losses"].cast<std::pair<double, double>>();
     c.objective.queries = d["queries"].cast<int>();

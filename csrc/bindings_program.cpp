@@ -61,6 +61,7 @@ PlanRow plan_row(const std::string& kind, const std::string& name, int input, st
   read("other", row.other), read("weight", row.weight), read("bias", row.bias);
   read("attributes", row.attributes), read("transposed", row.transposed);
   read("kernel", row.kernel), read("stride", row.stride), read("padding", row.padding), read("dilation", row.dilation);
+  read("u", row.u), read("iterations", row.iterations);
   read("of", row.of), read("starts", row.starts), read("sources", row.sources), read("factors", row.factors);
   std::string activation = "identity";
   read("activation", activation);
@@ -136,6 +137,7 @@ void bind_plan(py::module_& m) {
       .def_readonly("generator", &Plan::generator)
       .def_readonly("discriminator", &Plan::discriminator)
       .def_readonly("generator_parameters", &Plan::generator_parameters)
+      .def_property_readonly("spectral", &Plan::spectral)
       .def_readonly("parameters", &Plan::parameters);
 }
 
@@ -200,6 +202,13 @@ void bind_instructions(py::module_& m) {
       .def_readonly("weight_tap", &Tensor::weight_tap)
       .def_readonly("weight", &Tensor::weight)
       .def_readonly("bias", &Tensor::bias);
+  py::class_<SpectralNorm>(m, "SpectralNorm")
+      .def_readonly("tensor", &SpectralNorm::tensor)
+      .def_readonly("state", &SpectralNorm::state)
+      .def_readonly("u", &SpectralNorm::u)
+      .def_readonly("v", &SpectralNorm::v)
+      .def_readonly("iterations", &SpectralNorm::iterations)
+      .def_readonly("eps", &SpectralNorm::eps);
   py::class_<Form>(m, "Form").def_readonly("channels", &Form::channels).def_readonly("sites", &Form::sites);
   py::class_<Window>(m, "Window")
       .def_readonly("in_sites", &Window::in_sites)
@@ -301,6 +310,7 @@ void bind_instructions(py::module_& m) {
                                for (const Groups& g : p.layout().groups) all.push_back(g.of);
                                return all;
                              })
+      .def_property_readonly("spectral", [](const Program& p) { return p.layout().spectral; })
       .def_property_readonly("z", [](const Program& p) { return p.layout().z; })
       .def_property_readonly("x", [](const Program& p) { return p.layout().x; })
       .def_property_readonly("sample", [](const Program& p) { return p.layout().sample; })

@@ -14,8 +14,8 @@ using namespace lowering;
 
 class ExtragradientLowering {
  public:
-  ExtragradientLowering(Graph& graph, const Game& game, bool penalised)
-      : graph(graph), game(game), l(graph, game, false, penalised) {}
+  ExtragradientLowering(Graph& graph, const Game& game, bool step, bool penalised)
+      : graph(graph), game(game), l(graph, game, step, false, penalised) {}
 
   void step() {
     l.looks = true;
@@ -155,11 +155,11 @@ class ExtragradientLowering {
 }  // namespace
 
 void lower_extragradient_step(Graph& graph, const Game& game, bool penalised) {
-  ExtragradientLowering(graph, game, penalised).step();
+  ExtragradientLowering(graph, game, true, penalised).step();
 }
 
 void lower_extragradient_pull(Graph& graph, const Game& game, const Pull& pull) {
-  ExtragradientLowering(graph, game, pull.form.penalised).pull(pull);
+  ExtragradientLowering(graph, game, false, pull.form.penalised).pull(pull);
 }
 
 }  // namespace pymgan

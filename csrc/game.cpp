@@ -103,34 +103,34 @@ void lower_gradients_of(GameLowering& l, const Game& game, bool full) {
   Scored s = l.score("d", l.play(l.phi, game.reals), l.phi, game.reals, game.fakes, kBoth);
   const Ref out = graph.external(Slot::gradient, "gradient");
   l.back_through_generator(s);
-  write_gradient(graph, l.gradient_parts(G, s), out, false);
-  if (!full) return write_gradient(graph, l.gradient_parts(D, s), out, false);
-  const auto of_d = contributions(graph, s.d.tape, s.d.cotangents, l.phi);
-  write_gradient(graph, scaled(graph, of_d, s.c_g, game.relative() ? s.rows() : game.fakes, ".c_g"), out, false);
+  l.write(s, l.gradient_parts(G, s), out, false);
+  if (!full) return l.write(s, l.gradient_parts(D, s), out, false);
+  const auto of_d = contributions(graph, s.d.tape, s.d.cotangents, s.d.parameters);
+  l.write(s, scaled(graph, of_d, s.c_g, game.relative() ? s.rows() : game.fakes, ".c_g"), out, false);
   const Ref other = graph.external(Slot::gradient, "gradient_D", 1);
   NodeId seed = graph.scale("g_of_d.seed", s.e(), s.c_d);
   if (l.penalised) seed = graph.add("g_of_d.seed", seed, l.penalty_by_fakes(s));
   const Jets cotangents = pull_back(graph, s.g.tape, {{s.g.output, seed}}, {{s.g.input, 0}}, l.phi, "d");
-  write_gradient(graph, contributions(graph, s.g.tape, cotangents, l.phi), other, false);
-  write_gradient(graph, l.gradient_parts(D, s), other, false);
+  l.write(s, contributions(graph, s.g.tape, cotangents, l.phi), other, false);
+  l.write(s, l.gradient_parts(D, s), other, false);
 }
 
 }  // namespace
 
 void lower_step(Graph& graph, const Game& game, bool fused, StepForm form) {
   if (form.extra) return lower_extragradient_step(graph, game, form.penalised);
-  GameLowering l(graph, game, fused, form.penalised);
+  GameLowering l(graph, game, true, fused, form.penalised);
   (game.alternating ? lower_alternating_step : lower_simultaneous_step)(l, game);
 }
 
 void lower_pull(Graph& graph, const Game& game, const Pull& pull) {
   if (pull.form.extra) return lower_extragradient_pull(graph, game, pull);
-  GameLowering l(graph, game, false, pull.form.penalised);
+  GameLowering l(graph, game, false, false, pull.form.penalised);
   (game.alternating ? lower_alternating_pull : lower_simultaneous_pull)(l, game, pull);
 }
 
 void lower_gradients(Graph& graph, const Game& game, bool full) {
-  GameLowering l(graph, game, false, true);
+  GameLowering l(graph, game, false, false, true);
   lower_gradients_of(l, game, full);
 }
 

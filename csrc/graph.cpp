@@ -102,6 +102,14 @@ Ref Graph::external(Slot slot, const std::string& name, int i, int vectors) {
   return add_value(std::move(v));
 }
 
+Ref Graph::spectral(Slot slot, const std::string& name) {
+  const Ref r = scratch(name, layout.spectral_size);
+  Value& v = procedure_.values[r.value];
+  v.slot = slot;
+  if (slot != Slot::temp) v.offset = 0;
+  return r;
+}
+
 Ref Graph::kept(Ref r) {
   if (keep == Keep::none) return r;
   Value& v = procedure_.values[r.value];

@@ -78,6 +78,7 @@ class Graph {
   Ref parameters(const std::string& name);                          // likewise, of both players
   Ref external(Slot slot, const std::string& name, int index = 0);  // of both players
   Ref moments(Slot slot, const std::string& name, int index = 0);   // of both players, all that the optimisers have
+  Ref spectral(Slot slot, const std::string& name);                 // (u, v) of D's spectral norms; temp: in the arena
   // A residual of the forward pass: a temp, or a slot in the residual block (see Keep).
   Ref kept(Ref value);
   Ref tensor(Ref parameters, int tensor) const;  // one tensor of a parameter-shaped value

@@ -46,6 +46,12 @@ Layout::Layout(const Plan& plan, const Target& chosen)
       at += packed_bias_size(t);
     }
   }
+  for (SpectralNorm& s : spectral) {
+    const Tensor& t = tensors[s.tensor];
+    s.u = spectral_size;
+    s.v = s.u + target.pad(t.n);
+    spectral_size = s.v + target.pad(t.inputs());
+  }
   for (int64_t& s : size) s = target.pad(s);
   start = {0, size[0]};
   total = size[0] + size[1];
@@ -149,11 +155,14 @@ void Layout::add_network(const Network& net, Player player) {
         stage.input = lay_out_as(player, stage.input, from, to);
         from = std::exchange(to, form_of(row.out_shape));
         add_convolution(row, player, from, to);
+        add_spectral(row);
         stage.tensor = static_cast<int>(tensors.size()) - 1;
         break;
       case LayerKind::linear:
-        to = form_after(net, i);
+        // Where sites have taps of their own a weight is not one matrix.
+        to = row.u < 0 ? form_after(net, i) : flat_form(row.out_features());
         add_linear(row, player, from, to);
+        add_spectral(row);
         stage.tensor = static_cast<int>(tensors.size()) - 1;
         break;
       case LayerKind::diagonal:
@@ -269,6 +278,12 @@ void Layout::add_convolution(const PlanRow& row, Player player, const Form& from
   Window back = window.seen_from_input();
   windows.push_back({std::move(window), std::move(back)});
   tensors.push_back(std::move(t));
+}
+
+// Of the tensor that was added last.
+void Layout::add_spectral(const PlanRow& row) {
+  if (row.u >= 0)
+    spectral.push_back({static_cast<int>(tensors.size()) - 1, row.u, -1, -1, row.iterations, row.attributes[0]});
 }
 
 }  // namespace pymgan

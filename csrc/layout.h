@@ -59,6 +59,15 @@ struct Tensor {
   int inputs() const { return taps * k; }
 };
 
+// D's weight W, as a matrix [n][taps * k], under a spectral norm: layers use W / sigma, sigma = u^T W v (spectral.h).
+struct SpectralNorm {
+  int tensor;
+  int64_t state;  // of u [n] in torch's state
+  int64_t u, v;   // of u and v in the engine's; padded
+  int iterations;
+  double eps;
+};
+
 struct Stage {
   enum class Kind : uint8_t { product, prelu, normalise, softmax, fixed, add };  // product: or diagonal, or none
   Kind kind = Kind::product;
@@ -96,6 +105,8 @@ struct Layout {
   std::vector<Windows> windows;
   std::vector<FixedMaps> maps;
   std::vector<Groups> groups;
+  std::vector<SpectralNorm> spectral;
+  int64_t spectral_size = 0;       // of the engine's state
   Form z, x;                       // of the generator's input and output
   std::vector<int64_t> sample;     // (channels, extents ...) of the latter, or (features)
   std::array<int64_t, 2> size{};   // packed elements of each player
@@ -122,6 +133,7 @@ struct Layout {
   void add_diagonal(const PlanRow& row, Player player, const Form& form);
   void add_linear(const PlanRow& row, Player player, const Form& from, const Form& to);
   void add_convolution(const PlanRow& row, Player player, const Form& from, const Form& to);
+  void add_spectral(const PlanRow& row);
 };
 
 }  // namespace pymgan

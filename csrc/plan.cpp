@@ -129,6 +129,20 @@ void check_row(const std::string& network, const Network& net, int index, std::v
   }
 }
 
+// One u follows the other.
+void check_spectral(const std::string& network, const Network& net, bool allowed) {
+  int64_t at = 0;
+  for (const PlanRow& row : net.rows) {
+    if (row.u < 0) continue;
+    if (!allowed) fail(network, row, "expected no spectral norm: it is for discriminators");
+    if (row.kind != LayerKind::linear && row.kind != LayerKind::convolution)
+      fail(network, row, "expected a spectral norm of a linear layer or a convolution");
+    if (row.u != at || row.iterations < 1 || !(row.attributes[0] >= 0))
+      fail(network, row, "expected u after those before it, at least one iteration and eps from 0");
+    at += row.out_shape[0];
+  }
+}
+
 void check_network(const std::string& name, const Network& net, int64_t begin, int64_t end) {
   if (net.in_shape.empty() || numel(net.in_shape) < 1)
     throw std::invalid_argument("plan: " + name + ": expected a non-empty input shape");
@@ -149,9 +163,18 @@ void check_network(const std::string& name, const Network& net, int64_t begin, i
 
 }  // namespace
 
+int64_t Plan::spectral() const {
+  int64_t size = 0;
+  for (const PlanRow& row : discriminator.rows)
+    if (row.u >= 0) size += row.out_shape[0];
+  return size;
+}
+
 void Plan::validate() const {
   check_network("generator", generator, 0, generator_parameters);
   check_network("discriminator", discriminator, generator_parameters, parameters);
+  check_spectral("generator", generator, false);
+  check_spectral("discriminator", discriminator, true);
   if (numel(generator.out_shape()) != numel(discriminator.in_shape))
     throw std::invalid_argument(
         "plan: expected the generator's output to have the " + std::to_string(numel(discriminator.in_shape)) +

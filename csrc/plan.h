@@ -69,6 +69,10 @@ struct PlanRow {
   // convolution: one number a spatial dimension; shapes are (channels, extents ...)
   std::vector<int64_t> kernel, stride, padding, dilation;
   bool transposed = false;
+  // D's linear and convolution under a spectral norm (spectral.h): where its u [outputs] begins among those of a
+  // state, -1: none; attributes: eps of its norms
+  int64_t u = -1;
+  int iterations = 1;
   std::vector<int32_t> of;  // of every feature its parameter (diagonal, prelu) or its group (normalise, softmax)
   // fixed: output i is the sum of factors[j] input[sources[j]] over j from starts[i] to starts[i + 1]
   std::vector<int32_t> starts, sources;
@@ -91,6 +95,8 @@ struct Network {
 struct Plan {
   Network generator, discriminator;
   int64_t generator_parameters = 0, parameters = 0;
+
+  int64_t spectral() const;  // U: numbers in a state, u of all of D's spectral norms
 
   // Throws std::invalid_argument: shapes that do not chain, parameters that overlap or leave gaps.
   void validate() const;

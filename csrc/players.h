@@ -17,6 +17,7 @@
 #include "derivatives.h"
 #include "disturbance.h"
 #include "game.h"
+#include "spectral.h"
 
 namespace pymgan::lowering {
 
@@ -66,6 +67,8 @@ struct Scored {
   Tape way;   // there
   int fakes = 0, reals = 0;
   Ref c_g, c_d, cc_g, cc_d;
+  SpectralNorms::Weights weights;
+  Ref slope;                                              // under a spectral norm: of L_D, by weights.used
   NodeId one = kZero;                                     // the seed
   NodeId e() const { return at(d.cotangents, d.input); }  // ds/dx of the fakes
   int rows() const { return fakes + reals; }
@@ -74,12 +77,14 @@ struct Scored {
 
 class GameLowering {
  public:
-  GameLowering(Graph& graph, const Game& game, bool fused, bool penalised)
+  // step: the procedure is a step, not what looks back at one or at none.
+  GameLowering(Graph& graph, const Game& game, bool step, bool fused, bool penalised)
       : graph(graph),
         game(game),
         fused(fused),
         penalised(penalised && game.penalty.kind != PenaltyKind::none),
-        disturbance(graph, game) {
+        disturbance(graph, game),
+        spectral(graph, step) {
     phi = graph.external(Slot::phi, "phi");
     x_columns = graph.layout.stages[index(D)].front().in;
   }
@@ -112,14 +117,15 @@ class GameLowering {
   }
 
   // e of the first `input_rows` samples. `reports`: the players whose losses the head writes to the trace.
-  Scored score(const std::string& own_name, const Batch& batch, Ref parameters, int reals, int input_rows,
-               uint8_t reports) {
+  Scored score(const std::string& own_name, const Batch& batch, Ref theta, int reals, int input_rows, uint8_t reports) {
     Primal primal(graph);
     const std::string name = prefix + own_name;
     Scored s;
     s.g = batch.g;
     s.fakes = game.fakes;
     s.reals = reals;
+    s.weights = spectral.weights(name, theta);
+    const Ref parameters = s.weights.used;
     const NodeId samples = graph.leaf(batch.x, s.rows(), x_columns), given = disturbance.apply(name, samples, s.way);
     s.d = forward(graph, D, name, parameters, given);
     s.d.input = samples;
@@ -141,6 +147,10 @@ class GameLowering {
     s.one = spread(name + ".one", {}, s.rows());
     s.d.cotangents = pull_back(graph, s.d.tape, {{s.d.output, s.one}}, limits(s, input_rows), parameters, "");
     if (penalised && reports & kDiscriminator) s.p = penalise(batch.x, graph.ref(given), parameters);
+    if (spectral && reports & kDiscriminator) {
+      s.slope = graph.kept(graph.parameters(name + ".slope", D));
+      write_gradient(graph, gradient_parts(D, s), s.slope, false);
+    }
     return s;
   }
 
@@ -207,8 +217,28 @@ class GameLowering {
 
   Ref gradient(Player player, const Scored& s) {
     const Ref f = graph.parameters(prefix + (player == G ? "F_G" : "F_D"), player);
-    write_gradient(graph, gradient_parts(player, s), f, false);
+    if (player == D && spectral)
+      spectral.back(s.weights, s.slope, f, false);
+    else
+      write_gradient(graph, gradient_parts(player, s), f, false);
     return f;
+  }
+
+  // out (+)= the gradient that `parts` are of; those of D are by what its layers use. along: of a change of L_D's
+  // gradient.
+  void write(const Scored& s, const std::vector<Contribution>& parts, Ref out, bool accumulate,
+             const SpectralNorms::Along& along = {}) {
+    if (!spectral) return write_gradient(graph, parts, out, accumulate);
+    std::vector<Contribution> of[2];
+    for (const Contribution& c : parts) of[index(graph.layout.tensors[c.tensor].player)].push_back(c);
+    write_gradient(graph, of[index(G)], out, accumulate);
+    if (of[index(D)].empty()) return;
+    Instr zero;
+    zero.op = Op::fill;
+    zero.out = graph.parameters("by_used", D);
+    graph.emit(zero);
+    write_gradient(graph, of[index(D)], zero.out, true);
+    spectral.back(s.weights, zero.out, out, accumulate, along.w ? s.slope : Ref{}, along);
   }
 
   void check(Player player, Ref f) {
@@ -307,6 +337,8 @@ class GameLowering {
   void product(const Scored& s, const Factors& factors, Ref v, Ref w_g, Ref w_d, uint8_t keep,
                const std::string& suffix) {
     const int fakes = game.fakes, rows = w_d || game.relative() ? s.rows() : fakes;
+    SpectralNorms::Along along;
+    if (w_d) along = spectral.along(s.d.name + suffix, s.weights, w_d), w_d = along.w;
     // Direction A: through G to its samples.
     Tape g_made, d_made;
     NodeId dx = kZero;
@@ -364,7 +396,7 @@ class GameLowering {
       const Jets cotangents = pull_back(graph, g_tape, seeds, {{s.g.input, 0}}, s.g.parameters, suffix);
       append(parts, contributions(graph, g_tape, cotangents, s.g.parameters));
     }
-    write_gradient(graph, parts, v, true);
+    write(s, parts, v, true, along);
   }
 
   // dP/dx of G's samples.
@@ -402,6 +434,7 @@ class GameLowering {
   const bool fused;      // see Program
   const bool penalised;  // in this step
   Disturbance disturbance;
+  SpectralNorms spectral;
   bool looks = false;  // at losses and gradients, whether they are finite; those of the first evaluation are traced
   std::string prefix;  // of what is evaluated once more, elsewhere
   Ref phi;

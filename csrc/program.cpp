@@ -9,16 +9,21 @@
 namespace pymgan {
 
 const char* name(Op op) {
+  // clang-format off
   static const char* const names[] = {
-      "noise",   "load",    "input",     "fill",        "add",     "spread",  "rate",  "product", "diagonal",
-      "fixed",   "softmax", "outer",     "elementwise", "row_dot", "combine", "mix",   "draw",    "augment",
-      "penalty", "head",    "transpose", "check",       "update",  "adjoint", "output"};
+      "noise", "load", "input", "fill", "add", "spread", "rate", "product", "diagonal", "fixed", "softmax",
+      "outer", "elementwise", "row_dot", "combine", "mix", "draw", "augment", "penalty", "head", "transpose",
+      "check", "update", "spectral_iterate", "spectral_weights", "spectral_tangent", "spectral_adjoint",
+      "adjoint", "output"
+  };
+  // clang-format on
   return names[static_cast<int>(op)];
 }
 
 const char* name(Slot slot) {
-  static const char* const names[] = {"temp",       "residual",  "phi",      "phi_next", "moment",   "moment_next",
-                                      "rate_scale", "cotangent", "v_moment", "d_scale",  "gradient", "statistics"};
+  static const char* const names[] = {"temp",        "residual", "phi",           "phi_next",   "moment",
+                                      "moment_next", "spectral", "spectral_next", "rate_scale", "cotangent",
+                                      "v_moment",    "d_scale",  "gradient",      "statistics"};
   return names[static_cast<int>(slot)];
 }
 
@@ -100,7 +105,7 @@ bool Program::reads_gradient() const {
 const Procedure& Program::pull(const std::vector<Halves>& cotangents, bool rates, bool scaled, StepForm form) {
   std::lock_guard lock(mutex_);
   form = known(form);
-  const bool direct = !rates && !scaled && plain(), gradient = rates || reads_gradient();
+  const bool direct = !rates && !scaled && plain() && !has_spectral(), gradient = rates || reads_gradient();
   auto& made = pulls_[{cotangents, rates, direct, form}];
   if (!made) {
     Graph graph("pull", layout_, moments());

@@ -45,9 +45,15 @@ enum class Op : uint8_t {
   penalty,    // squared norms a0 [rows] of ds/dx -> c_d = 2 p' and cc_d = 4 p'' of their penalty's mean; the loss of D
   head,       // scores a0 -> c_g, c_d, their derivatives, losses and statistics
   transpose,  // out = W^T of the weight a0, in the layout that products with W want
-  check,    // norm of a player's gradient a0 (absent: of its outer products with theta); a non-finite one ends the task
-  update,   // out = theta - rate scale d of the step's optimiser (optimisers.h) at the gradient a0 and the moment, and
-            // moment_next; a0 absent: only an inactive player's theta is carried over
+  check,   // norm of a player's gradient a0 (absent: of its outer products with theta); a non-finite one ends the task
+  update,  // out = theta - rate scale d of the step's optimiser (optimisers.h) at the gradient a0 and the moment, and
+           // moment_next; a0 absent: only an inactive player's theta is carried over
+  spectral_iterate,  // out = (u, v) of D's spectral norms (spectral.h) after power iterations from a0 with weights
+                     // theta
+  spectral_weights,  // out = D's parameters theta with W / sigma for W; pre [layers] = sigma, with the (u, v) of q
+  spectral_tangent,  // out = their change along a0; pre [layers] = sigma's; b0, ref: W / sigma and sigma
+  spectral_adjoint,  // out (+)= the cotangent of theta, of a0's; with a1, the gradient with respect to W / sigma, also
+                     // of what a1 changes by along b1, along which sigma changes by g
   adjoint,  // out = w, the adjoint of the gradient through `update`; v_moment; with d_scale: derivatives of the rates.
             // a0, moment: as in `update`, where they are read
   output,   // the caller's rows = a0
@@ -56,21 +62,23 @@ const char* name(Op op);
 
 // Where a value lives.
 enum class Slot : uint8_t {
-  temp,         // arena, offset from liveness
-  residual,     // kept from a step for its pull-back: `saved` in storage mode "all"
-  phi,          // parameters before the step
-  phi_next,     // parameters after it
-  moment,       // of the optimiser, before the step
-  moment_next,  // after it
-  rate_scale,   // learned multiplier of the rate, shared by all tasks
-  cotangent,    // v of cotangent `index`: of phi_{k+1} before the procedure, of phi_k after it
-  v_moment,     // the same for the moments
-  d_scale,      // derivative with respect to rate_scale
-  gradient,     // result of the `gradients` procedures, `index` of two
+  temp,           // arena, offset from liveness
+  residual,       // kept from a step for its pull-back: `saved` in storage mode "all"
+  phi,            // parameters before the step
+  phi_next,       // parameters after it
+  moment,         // of the optimiser, before the step
+  moment_next,    // after it
+  spectral,       // (u, v) of D's spectral norms, before the step
+  spectral_next,  // after it
+  rate_scale,     // learned multiplier of the rate, shared by all tasks
+  cotangent,      // v of cotangent `index`: of phi_{k+1} before the procedure, of phi_k after it
+  v_moment,       // the same for the moments
+  d_scale,        // derivative with respect to rate_scale
+  gradient,       // result of the `gradients` procedures, `index` of two
   statistics,  // [6] of a head, looked at and perhaps traced: L_G, L_D, mean and deviation of the scores of fakes, then
                // of reals
 };
-inline constexpr int kSlots = 12;
+inline constexpr int kSlots = 14;
 const char* name(Slot slot);
 
 enum class Shape : uint8_t { rows, vector, parameters };
@@ -206,7 +214,8 @@ class Program {
   // Nothing but SGD: v itself is the direction of a pull-back, and without a penalty updates are fused into `outer`.
   bool plain() const { return game_.optimisers.size() == 1 && game_.optimisers[0] == Optimiser::sgd; }
   bool has_penalty() const { return game_.penalty.kind != PenaltyKind::none; }
-  bool fused() const { return plain() && !has_penalty(); }
+  bool has_spectral() const { return !layout_.spectral.empty(); }
+  bool fused() const { return plain() && !has_penalty() && !has_spectral(); }
   int moments() const;          // parameter-shaped vectors of the optimisers' state, as many as the largest needs
   bool reads_gradient() const;  // some adjoint does
   int64_t residual_elements() const { return residual_elements_; }

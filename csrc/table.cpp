@@ -84,7 +84,7 @@ std::string Procedure::table() const {
   std::snprintf(line, sizeof line, "%s: %zu instructions, %.3f MFLOP, %.1f kB moved, arena %lld elements\n",
                 name.c_str(), code.size(), flops * 1e-6, bytes * 1e-3, static_cast<long long>(arena));
   out << line;
-  std::snprintf(line, sizeof line, "%4s %-3s %-12s %-11s %-22s %10s %9s  %s\n", "#", "who", "op", "shape", "to",
+  std::snprintf(line, sizeof line, "%4s %-3s %-16s %-11s %-22s %10s %9s  %s\n", "#", "who", "op", "shape", "to",
                 "kFLOP", "arena", "from");
   out << line;
   for (size_t n = 0; n < code.size(); ++n) {
@@ -99,7 +99,7 @@ std::string Procedure::table() const {
       first = false;
     });
     if (i.accumulate) to += " +=";
-    std::snprintf(line, sizeof line, "%4zu %-3s %-12s %-11s %-22s %10.1f %9s  ", n, who, pymgan::name(i.op),
+    std::snprintf(line, sizeof line, "%4zu %-3s %-16s %-11s %-22s %10.1f %9s  ", n, who, pymgan::name(i.op),
                   shape.c_str(), to.c_str(), i.flops * 1e-3, arena.c_str());
     out << line << formula(*this, i) << '\n';
   }

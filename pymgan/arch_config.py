@@ -8,9 +8,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import spectral_norm
 
 from .gan import GAN, Penalty
 from .nn import Concat, Residual, Take
+from .spectral import norm_of
 
 __all__ = ["build", "describe", "gan_from_config", "gan_to_config"]
 
@@ -69,18 +72,38 @@ def _describe_layer(layer: nn.Module, place: str) -> list[Any]:
     if isinstance(layer, Concat):
         branches = [_describe_layer(each, f"{place}.{index}") for index, each in enumerate(layer.branches)]
         return ["Concat", {"branches": branches}]
-    names = _LAYERS.get(type(layer))
+    if parametrize.is_parametrized(layer):
+        return ["spectral_norm", _describe_norm(layer, place)]
+    return _describe_plain(layer, type(layer), place)
+
+
+def _describe_norm(layer: nn.Module, place: str) -> dict[str, Any]:
+    norm = norm_of(layer)
+    if norm is None:
+        raise ValueError(
+            f"layer {place} is parametrized: it cannot be written to a run folder; expected spectral_norm at most"
+        )
+    return {
+        "layer": _describe_plain(layer, parametrize.type_before_parametrizations(layer), place),
+        "n_power_iterations": norm.iterations,
+        "eps": norm.eps,
+        "u": norm.u.tolist(),
+    }
+
+
+def _describe_plain(layer: nn.Module, kind: type[nn.Module], place: str) -> list[Any]:
+    names = _LAYERS.get(kind)
     if names is None:
         known = ", ".join(sorted(_BY_NAME))
         raise ValueError(
-            f"layer {place} is a {type(layer).__name__}: it cannot be written to a run folder; expected {known}"
+            f"layer {place} is a {kind.__name__}: it cannot be written to a run folder; expected {known}"
         )
     arguments = {name: getattr(layer, name) for name in names}
     if "bias" in arguments:
         arguments["bias"] = arguments["bias"] is not None
     # Plain JSON has lists.
     return [
-        type(layer).__name__,
+        kind.__name__,
         {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()},
     ]
 
@@ -97,6 +120,14 @@ def _build_layer(name: str, arguments: dict[str, Any]) -> nn.Module:
         return Residual(*build(arguments["layers"]), shortcut=_build_layer(*arguments["shortcut"]))
     if name == "Concat":
         return Concat(*(_build_layer(*row) for row in arguments["branches"]))
+    if name == "spectral_norm":
+        u = torch.tensor(arguments["u"])
+        layer = _build_layer(*arguments["layer"])
+        normed: Any = spectral_norm(
+            layer, n_power_iterations=arguments["n_power_iterations"], eps=arguments["eps"]
+        )
+        normed.parametrizations["weight"][0]._u.copy_(u)
+        return layer
     if name not in _BY_NAME:
         raise ValueError(
             f"expected one of {', '.join(sorted(_BY_NAME))}, got the layer {name!r}; use a newer pymgan"

@@ -38,8 +38,7 @@ def check_adapt(
     steps = _check_data("adapt", engine, data, tasks, per_step=True)
     _check_schedule(engine, schedule, tasks, steps)
     if state is not None:
-        if not isinstance(state, State):
-            raise TypeError(f"[adapt] state: expected a State, got {type(state).__name__}")
+        _check_state("adapt", state, engine, tasks)
         width = engine.moments * engine.parameters
         _check("adapt", "state.moments", state.moments, (tasks, width), (engine.dtype,), engine.device)
         for name, value, shape in (
@@ -54,11 +53,20 @@ def check_adapt(
     return tasks, steps
 
 
-def check_gradients(engine: Engine, phi: Tensor, data: Data, rng: Rng) -> int:
+def _check_state(where: str, state: State, engine: Engine, tasks: int) -> None:
+    if not isinstance(state, State):
+        raise TypeError(f"[{where}] state: expected a State, got {type(state).__name__}")
+    shape = tuple(engine.initial_state(tasks).spectral.shape)
+    _check(where, "state.spectral", state.spectral, shape, (engine.dtype,), engine.device)
+
+
+def check_gradients(engine: Engine, phi: Tensor, data: Data, rng: Rng, state: State | None) -> int:
     """Checks the arguments of ``gradients``; returns T."""
     tasks = _check_rng("gradients", rng)
     _check_phi("gradients", engine, phi, tasks)
     _check_data("gradients", engine, data, tasks, per_step=False)
+    if state is not None:
+        _check_state("gradients", state, engine, tasks)
     return tasks
 
 

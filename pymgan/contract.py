@@ -118,12 +118,15 @@ class State:
         updates: int64 [T, 2], updates of each player that its moments come from; with 0 there are none yet. Adam's bias
             correction counts these, so a step in which the player was not active is not among them.
         kind: int64 [T, 2], of those updates, as in `Schedule`. Neither moves in an engine without moments.
+        spectral: [T, U], u of the discriminator's layers under a spectral norm, one after the other. Every step begins with their
+            power iterations, at its phi; what it evaluates has these u and v, which derivatives take for constants.
     """
 
     moments: Tensor
     count: Tensor
     updates: Tensor
     kind: Tensor
+    spectral: Tensor
 
 
 @dataclass
@@ -328,7 +331,7 @@ class Engine(Protocol):
         """Vectors [P] that a state has room for: as many as the largest of the optimisers needs."""
 
     def initial_state(self, tasks: int) -> State:
-        """Moments and counts of zero."""
+        """Moments and counts of zero, u as the modules have them."""
 
     def adapt(
         self,
@@ -389,8 +392,10 @@ class Engine(Protocol):
             rates: whether d_rate is wanted too; of the energy distance alone, at order 2.
         """
 
-    def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
-        """Losses and gradients on one batch (no axis K in `data`; noise of step 0)."""
+    def gradients(
+        self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False, state: State | None = None
+    ) -> Gradients:
+        """Losses and gradients on one batch (no axis K in `data`; noise of step 0). Of a state, only `spectral` is read."""
 
     def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
         """Standard normal z [T, n, *latent] of (seed, task, step, stream); streams are below `STREAMS`."""

@@ -128,10 +128,10 @@ class CpuEngine:
         return self.plan.sample
 
     def initial_state(self, tasks: int) -> State:
-        """A zero state for `tasks` tasks."""
+        """The state of `tasks` tasks before any step."""
         moments = self._empty(tasks, self.moments * self.parameters).zero_()
         count, updates, kind = (torch.zeros(tasks, *shape, dtype=torch.int64) for shape in ((), (2,), (2,)))
-        return State(moments, count, updates, kind)
+        return State(moments, count, updates, kind, self.plan.spectral.to(self.dtype).repeat(tasks, 1))
 
     def adapt(
         self,
@@ -153,6 +153,8 @@ class CpuEngine:
         moments = state.moments.to(self.dtype).contiguous()
         out = self._empty(tasks, self.parameters)
         moments_out = self._empty(tasks, self.moments * self.parameters)
+        norms = state.spectral.to(self.dtype).contiguous()
+        norms_out = self._empty(*norms.shape)
         trace = self._empty(tasks, steps, len(TRACE)).zero_()
         valid = torch.zeros(tasks, dtype=torch.uint8)
         done = torch.zeros(tasks, dtype=torch.int64)
@@ -166,8 +168,10 @@ class CpuEngine:
                 "phi0": phi0.data_ptr(),
                 "phi0_task": phi_stride,
                 "moment0": moments.data_ptr() if self.moments else 0,
+                "spectral0": norms.data_ptr(),
                 "phi": out.data_ptr(),
                 "moment": moments_out.data_ptr() if self.moments else 0,
+                "spectral": norms_out.data_ptr(),
                 "trace": trace.data_ptr(),
                 "valid": valid.data_ptr(),
                 "done": done.data_ptr(),
@@ -182,7 +186,7 @@ class CpuEngine:
         columns = {name: trace[..., i] for i, name in enumerate(TRACE)}
         return Adapted(
             phi=out,
-            state=State(moments_out, state.count + done, *updates.after(done)),
+            state=State(moments_out, state.count + done, *updates.after(done), norms_out),
             trace=Trace(valid=valid.bool(), **columns),
             saved=kept,
         )
@@ -266,6 +270,7 @@ class CpuEngine:
         query = objective.query.detach().contiguous()
         noise = None if objective.noise is None else objective.noise.detach().contiguous()
         gradient = self._empty(self.parameters)
+        norms = self.plan.spectral.to(self.dtype)
         value = torch.empty(tasks, dtype=torch.float64)
         trace = self._empty(tasks, steps, len(TRACE)).zero_()
         valid = torch.empty(tasks, dtype=torch.uint8)
@@ -278,6 +283,7 @@ class CpuEngine:
             **inner,
             "phi0": flat.data_ptr(),
             "phi0_task": phi_stride,
+            "spectral0": norms.data_ptr(),
             "samples": objective.samples,
             "losses": objective.losses,
             "queries": query.shape[1],
@@ -304,9 +310,13 @@ class CpuEngine:
         rate = None if d_rate is None else d_rate.to(self.dtype)
         return MetaGradient(gradient, value, Trace(valid=valid.bool(), **columns), rate)
 
-    def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
+    def gradients(
+        self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False, state: State | None = None
+    ) -> Gradients:
         """Both players' losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
-        tasks = check_gradients(self, phi, data, rng)
+        tasks = check_gradients(self, phi, data, rng, state)
+        state = state if state is not None else self.initial_state(tasks)
+        norms = state.spectral.to(self.dtype).contiguous()
         flat, phi_stride = self._parameters(phi, tasks)
         batches, _alive = self._batches(data, rng, torch.zeros(tasks, dtype=torch.int64), per_step=False)
         gradient = self._empty(2 if full else 1, tasks, self.parameters)
@@ -321,6 +331,7 @@ class CpuEngine:
                 **batches,
                 "phi": flat.data_ptr(),
                 "phi_task": phi_stride,
+                "spectral": norms.data_ptr(),
                 "gradient": gradient.data_ptr(),
                 "trace": trace.data_ptr(),
                 "workspace": workspace.data_ptr(),

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
+from .spectral import settle
+
 __all__ = ["AUGMENTATIONS", "GAN", "LOSSES", "PENALTIES", "Penalty"]
 
 LOSSES = ("nonsaturating", "saturating", "hinge", "least_squares", "wasserstein", "relativistic")
@@ -156,7 +158,7 @@ class GAN:
             return vector.to(torch.float32, copy=True)
 
     def load_vector(self, phi: Tensor) -> None:
-        """Copies phi [P], as ``parameters_vector`` lays it out, into the networks.
+        """Copies phi [P], as ``parameters_vector`` lays it out, into the networks; spectral norms are made those of its weights.
 
         Raises:
             ValueError: phi has another shape.
@@ -170,3 +172,4 @@ class GAN:
             for parameter in parameters:
                 parameter.copy_(phi[at : at + parameter.numel()].view_as(parameter))
                 at += parameter.numel()
+            settle(self.discriminator)

@@ -69,7 +69,7 @@ def _evaluate(
     for i in range(parts):
         real = query[:, i * engine.reals : (i + 1) * engine.reals].contiguous()
         noise = z[:, i * engine.fakes : (i + 1) * engine.fakes].contiguous()
-        result = engine.gradients(phi, Data(real=real, noise=noise), rng, full=not own)
+        result = engine.gradients(phi, Data(real=real, noise=noise), rng, full=not own, state=adapted.state)
         for weight, loss in zip(objective.losses, (result.loss_g, result.loss_d), strict=True):
             if weight:
                 value += weight / parts * loss.double()

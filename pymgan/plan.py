@@ -11,10 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import pymgan._core as _core
 import pymgan.plan_layers as plan_layers
+import pymgan.spectral as spectral
 from pymgan.gan import GAN
 from pymgan.nn import Residual
 
@@ -31,11 +34,13 @@ class Plan:
         sample: shape of one generated sample: the generator's output, and the discriminator's input.
         parameters: P, the length of ``parameters_to_vector(G) ++ parameters_to_vector(D)``.
         generator_parameters: how many of them are G's; they come first.
+        spectral: u of the discriminator's spectral norms, one after the other [U], as the modules have them.
     """
 
     core: Any
     latent: Shape
     sample: Shape
+    spectral: Tensor
 
     @property
     def parameters(self) -> int:
@@ -77,6 +82,8 @@ class Compiler:
         self.at = -1
         self.seen: dict[int, str] = {}
         self.name = ""
+        self.norms: list[Tensor] = []  # u of spectral norms
+        self.fields: dict[str, Any] = {}  # of the row that is added next
 
     def fail(self, expected: str, got: str) -> ValueError:
         return ValueError(f"[plan] {self.network} layer {self.name}: expected {expected}, got {got}")
@@ -90,8 +97,10 @@ class Compiler:
                 in_shape=list(self.shape),
                 out_shape=list(out_shape),
                 **fields,
+                **self.fields,
             )
         )
+        self.fields = {}
         self.at = len(self.rows) - 1
         self.shape = out_shape
 
@@ -101,12 +110,15 @@ class Compiler:
         return at
 
     def parameters_of(self, m: Any) -> tuple[int, int]:
-        """The offsets of a layer's weight and bias (-1: none), which follow each other."""
-        for parameter in m.parameters(recurse=False):
+        """The offsets of a layer's weight and bias (-1: none)."""
+        offsets = {}
+        for name, parameter in m.named_parameters():
             if (first := self.seen.setdefault(id(parameter), self.name)) != self.name:
                 raise self.fail("parameters of its own", f"parameters shared with layer {first}")
-        weight, bias = self.take(m.weight.numel()), getattr(m, "bias", None)
-        return weight, self.take(bias.numel()) if bias is not None else -1
+            offsets[name] = self.take(parameter.numel())
+        bias = offsets.pop("bias", -1)
+        (weight,) = offsets.values()  # under another name where it is parametrized
+        return weight, bias
 
     def walk(self, sequential: nn.Sequential, prefix: str) -> None:
         """Adds the rows of every layer; `prefix` is the name of what holds them."""
@@ -125,17 +137,45 @@ class Compiler:
 
     def layer(self, layer: nn.Module, place: str) -> None:
         """Adds the rows of one layer."""
-        self.name = f"{place}: {_short(layer)}"
-        handler = LAYERS.get(type(layer)) or plan_layers.REFUSED.get(type(layer))
+        kind = parametrize.type_before_parametrizations(layer)
+        self.name = f"{place}: {_short(layer, kind)}"
+        handler = LAYERS.get(kind) or plan_layers.REFUSED.get(kind)
         if handler is None:
             supported = ", ".join(kind.__name__ for kind in LAYERS)
             raise NotImplementedError(
-                f"[plan] {self.network} layer {place} is {type(layer).__name__}, which is not supported; "
+                f"[plan] {self.network} layer {place} is {kind.__name__}, which is not supported; "
                 f"supported: {supported}, and nn.Sequential of these"
             )
-        if layer._forward_hooks or layer._forward_pre_hooks or hasattr(layer, "parametrizations"):
-            raise self.fail("a layer without hooks or parametrizations", "one that has some")
+        if layer._forward_hooks or layer._forward_pre_hooks:
+            raise self.fail(
+                "a layer without hooks (a spectral norm is torch.nn.utils.parametrizations.spectral_norm)",
+                "one",
+            )
+        if parametrize.is_parametrized(layer):
+            self.spectral_norm(layer, kind)
         handler(self, layer)
+
+    def spectral_norm(self, layer: nn.Module, kind: type[nn.Module]) -> None:
+        """Has the layer's row say so."""
+        norm = spectral.norm_of(layer)
+        if norm is None or kind not in spectral.LAYERS:
+            raise self.fail(
+                f"no parametrizations but spectral_norm of {', '.join(k.__name__ for k in spectral.LAYERS)}",
+                kind.__name__,
+            )
+        if self.network != "discriminator":
+            raise self.fail(
+                "no spectral_norm: samples depend on phi alone, not on a state, so it is for the discriminator",
+                "one",
+            )
+        if norm.outputs != len(norm.u):
+            raise self.fail("spectral_norm with its default dim", f"one over {len(norm.u)} rows")
+        self.fields = {
+            "u": sum(len(u) for u in self.norms),
+            "iterations": norm.iterations,
+            "attributes": [norm.eps, 0.0],
+        }
+        self.norms.append(norm.u)
 
 
 def _linear(c: Compiler, m: nn.Linear) -> None:
@@ -264,18 +304,24 @@ LAYERS: dict[type[nn.Module], Callable[[Compiler, Any], None]] = {
 """Every layer that the compiler understands; exactly these types, not their subclasses."""
 
 
-def _short(layer: nn.Module) -> str:
+def _short(layer: nn.Module, kind: type[nn.Module]) -> str:
     """A layer as its constructor call, shortened to a table's column."""
+    if parametrize.is_parametrized(layer):
+        return f"spectral_norm({kind.__name__})"
     text = str(layer).split("\n", 1)[0]
     for noise in ("in_features=", "out_features=", ", bias=True", "unflattened_size=", "negative_slope="):
         text = text.replace(noise, "")
     return text if len(text) <= 28 else f"{type(layer).__name__}(...)"
 
 
-def _compile_network(title: str, module: nn.Sequential, shape: Shape, offset: int) -> tuple[Any, Shape, int]:
+def _compile_network(
+    title: str, module: nn.Sequential, shape: Shape, offset: int
+) -> tuple[Any, Shape, int, Tensor]:
+    """The record, the output's shape, the offset after its parameters and u of its spectral norms."""
     compiler = Compiler(title, shape, offset)
     compiler.walk(module, "")
-    return _core.Network(list(shape), compiler.rows), compiler.shape, compiler.offset
+    record = _core.Network(list(shape), compiler.rows)
+    return record, compiler.shape, compiler.offset, torch.cat([torch.zeros(0), *compiler.norms])
 
 
 def compile_game(
@@ -319,7 +365,7 @@ def compile_plan(gan: GAN) -> Plan:
         ValueError: shapes do not chain, parameters are shared, the generator's output is not the discriminator's input, or the
             discriminator does not give one score a sample, or samples that are to be augmented have no extents.
     """
-    generator, sample, split = _compile_network("generator", gan.generator, tuple(gan.latent), 0)
+    generator, sample, split, _ = _compile_network("generator", gan.generator, tuple(gan.latent), 0)
     first = next((m for m in gan.discriminator if not isinstance(m, (nn.Flatten, nn.Identity))), None)
     if isinstance(first, nn.Linear) and math.prod(sample) != first.in_features:
         raise ValueError(
@@ -327,10 +373,10 @@ def compile_plan(gan: GAN) -> Plan:
             f"first Linear, got {math.prod(sample)} (shape {sample})"
         )
     gan.check_sample(sample)
-    discriminator, score, end = _compile_network("discriminator", gan.discriminator, sample, split)
+    discriminator, score, end, norms = _compile_network("discriminator", gan.discriminator, sample, split)
     if math.prod(score) != 1:
         raise ValueError(f"[plan] expected the discriminator to give one score a sample, got shape {score}")
     if split == 0 or end == split:
         empty = "generator" if split == 0 else "discriminator"
         raise ValueError(f"[plan] expected the {empty} to have parameters, got none")
-    return Plan(_core.Plan(generator, discriminator, split, end), tuple(gan.latent), sample)
+    return Plan(_core.Plan(generator, discriminator, split, end), tuple(gan.latent), sample, norms)

@@ -40,19 +40,20 @@ from pymgan.contract import (
     State,
     Trace,
 )
-from pymgan.gan import GAN, Penalty
+from pymgan.gan import GAN
 from pymgan.meta_gradient import compose
 from pymgan.noise import normals
 from pymgan.reference_augment import Disturbance, disturb, draw
 from pymgan.reference_layers import forward
 from pymgan.reference_losses import (
-    EPSILON,
     deviation,
     discriminator_loss,
+    energy,
     generator_loss,
     gradient_penalty,
 )
 from pymgan.reference_optimisers import MOMENTS, direction
+from pymgan.reference_spectral import SpectralNorms, Vectors
 from pymgan.task_sum import reduce_tasks
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class ReferenceEngine:
         self.optimisers, self.momentum, self.betas, self.eps = optimisers, momentum, betas, eps
         self.moments = max(MOMENTS[kind] for kind in optimisers)
         self.dtype, self.device, self.threads = dtype, torch.device(device), torch.get_num_threads()
+        self.spectral = SpectralNorms(gan.discriminator)
         self.latent = gan.latent
         self.generator_parameters = sum(p.numel() for p in gan.generator.parameters())
         self.parameters = self.generator_parameters + sum(p.numel() for p in gan.discriminator.parameters())
@@ -130,8 +132,11 @@ class ReferenceEngine:
             phi = torch.zeros(self.parameters, dtype=self.dtype, device=self.device)
             z = torch.zeros(2, *self.latent, dtype=self.dtype, device=self.device)
             sample = self._generate(phi[: self.generator_parameters], z)
+            norms = self._iterate(0, phi[None], self.initial_state(1).spectral)
             try:
-                scores = self._score(phi[self.generator_parameters :], sample)
+                scores = self._score(
+                    phi[self.generator_parameters :], Vectors(*(n[0] for n in norms)), sample
+                )
             except RuntimeError as error:
                 shape = list(sample.shape[1:])
                 raise ValueError(
@@ -156,8 +161,18 @@ class ReferenceEngine:
     def _generate(self, theta_g: Tensor, z: Tensor) -> Tensor:
         return forward(self.gan.generator, self._named(self.gan.generator, theta_g), z)
 
-    def _score(self, theta_d: Tensor, x: Tensor) -> Tensor:
-        return forward(self.gan.discriminator, self._named(self.gan.discriminator, theta_d), x)
+    def _iterate(self, step: int, phi: Tensor, u: Tensor) -> Vectors:
+        """What D's spectral norms have in a step: constants, of phi [T, P] and of their u before it [T, U]."""
+
+        def one(theta_d: Tensor, u: Tensor) -> Vectors:
+            return self.spectral.iterate(self._named(self.gan.discriminator, theta_d), u)
+
+        vectors: Vectors = vmap(one)(phi.detach()[:, self.generator_parameters :], u)
+        return vectors
+
+    def _score(self, theta_d: Tensor, norms: Vectors, x: Tensor) -> Tensor:
+        named = self.spectral.used(self._named(self.gan.discriminator, theta_d), norms)
+        return forward(self.spectral.module, named, x)
 
     def _given(self, theta_g: Tensor, z: Tensor, real: Tensor, numbers: Disturbance) -> Tensor:
         """What D is given: of G's samples, then of the real ones."""
@@ -165,37 +180,38 @@ class ReferenceEngine:
         return disturb(self.gan, both, len(z), numbers)
 
     def _scores(
-        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, numbers: Disturbance
+        self, theta_g: Tensor, theta_d: Tensor, norms: Vectors, z: Tensor, real: Tensor, numbers: Disturbance
     ) -> _Scores:
         both = self._given(theta_g, z, real, numbers)
-        scores = self._score(theta_d, both).reshape(-1)
+        scores = self._score(theta_d, norms, both).reshape(-1)
         return _Scores(scores[: len(z)], scores[len(z) :])
 
     def _loss_g(
-        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, numbers: Disturbance
+        self, theta_g: Tensor, theta_d: Tensor, norms: Vectors, z: Tensor, real: Tensor, numbers: Disturbance
     ) -> Tensor:
-        return generator_loss(self.gan.loss, *self._scores(theta_g, theta_d, z, real, numbers))
+        return generator_loss(self.gan.loss, *self._scores(theta_g, theta_d, norms, z, real, numbers))
 
     def _loss_d(
         self,
         theta_g: Tensor,
         theta_d: Tensor,
+        norms: Vectors,
         z: Tensor,
         real: Tensor,
         numbers: Disturbance,
         u: Tensor,
         strength: Tensor,
     ) -> tuple[Tensor, _Scores]:
-        scores = self._scores(theta_g, theta_d, z, real, numbers)
+        scores = self._scores(theta_g, theta_d, norms, z, real, numbers)
         loss = discriminator_loss(self.gan.loss, self.gan.label_smoothing, *scores)
         if self.gan.penalty is not None:
             given = self._given(theta_g, z, real, numbers)
             points = given[: len(z)], given[len(z) :], u
-            loss = loss + strength * self._penalty(self.gan.penalty, theta_d, *points)
+            of_score = gradient_penalty(
+                self.gan.penalty, lambda x: self._score(theta_d, norms, x).sum(), *points
+            )
+            loss = loss + strength * of_score
         return loss, scores
-
-    def _penalty(self, penalty: Penalty, theta_d: Tensor, fake: Tensor, real: Tensor, u: Tensor) -> Tensor:
-        return gradient_penalty(penalty, lambda x: self._score(theta_d, x).sum(), fake, real, u)
 
     def _direction(
         self, kind: str, gradient: Tensor, moments: Sequence[Tensor], number: Tensor
@@ -217,6 +233,7 @@ class ReferenceEngine:
         active: Tensor,
         kind: Tensor,
         number: Tensor,
+        norms: Vectors,
         z: Tensor,
         real: Tensor,
         numbers: Disturbance,
@@ -245,12 +262,12 @@ class ReferenceEngine:
             return moved, torch.stack(kept) if kept else theta.new_zeros(0, len(theta))
 
         def gradient_g(g: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-            gradient, loss = grad_and_value(self._loss_g, argnums=0)(g, d, z, real, numbers)
+            gradient, loss = grad_and_value(self._loss_g, argnums=0)(g, d, norms, z, real, numbers)
             return gradient, loss
 
         def gradient_d(g: Tensor, d: Tensor) -> tuple[Tensor, tuple[Tensor, _Scores]]:
             gradient, value = grad_and_value(self._loss_d, argnums=1, has_aux=True)(
-                g, d, z, real, numbers, u, strength
+                g, d, norms, z, real, numbers, u, strength
             )
             return gradient, value
 
@@ -314,11 +331,12 @@ class ReferenceEngine:
     # ---- the contract ----
 
     def initial_state(self, tasks: int) -> State:
-        """Moments and counts of zero; see :meth:`pymgan.contract.Engine.initial_state`."""
+        """Moments and counts of zero and the modules' u; see :meth:`pymgan.contract.Engine.initial_state`."""
         width = self.moments * self.parameters
         moments = torch.zeros(tasks, width, dtype=self.dtype, device=self.device)
         none = torch.zeros(tasks, 2, dtype=torch.int64)
-        return State(moments, torch.zeros(tasks, dtype=torch.int64), none, none.clone())
+        norms = self.spectral.u.to(self.device, self.dtype).repeat(tasks, 1)
+        return State(moments, torch.zeros(tasks, dtype=torch.int64), none, none.clone(), norms)
 
     def adapt(
         self,
@@ -351,6 +369,7 @@ class ReferenceEngine:
         def play(
             phi: Tensor, moments: Tensor, rate: Tensor, scale: Tensor
         ) -> tuple[tuple[Tensor, Tensor], tuple[list[_Step], Tensor, tuple[Tensor, ...]]]:
+            spectral = state.spectral
             valid = torch.ones(tasks, dtype=torch.bool, device=self.device)
             done = torch.zeros(tasks, dtype=torch.int64)
             updates, last = state.updates, state.kind
@@ -358,6 +377,7 @@ class ReferenceEngine:
             for k in range(steps):
                 number = torch.where(last == kind[:, k, None], updates, 0) + 1
                 strength = torch.where((state.count + k) % every == 0, every, 0).to(phi.dtype)
+                norms = self._iterate(k, phi, spectral)
                 new_phi, new_moments, finite, trace = step(
                     phi,
                     moments,
@@ -366,6 +386,7 @@ class ReferenceEngine:
                     active[:, k],
                     kind[:, k],
                     number,
+                    norms,
                     noise[:, k],
                     batches[k],
                     disturbed[k],
@@ -379,9 +400,10 @@ class ReferenceEngine:
                     last = torch.where(moves, kind[:, k, None], last)
                 phi = torch.where(valid[:, None], new_phi, phi)
                 moments = torch.where(valid[:, None], new_moments, moments)
+                spectral = torch.where(valid[:, None], norms.u, spectral)
                 done = done + valid.cpu()
                 traces.append(trace)
-            return (phi, moments), (traces, valid, (state.count + done, updates, last))
+            return (phi, moments), (traces, valid, (state.count + done, updates, last, spectral))
 
         inputs = (
             phi.detach().expand(tasks, -1),
@@ -460,9 +482,12 @@ class ReferenceEngine:
         """The meta-gradient of an objective; see :meth:`pymgan.contract.Engine.meta_gradient`."""
         return compose(self, phi, data, schedule, rng, objective, order=order, rates=rates)
 
-    def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
+    def gradients(
+        self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False, state: State | None = None
+    ) -> Gradients:
         """Losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
-        tasks = check_gradients(self, phi, data, rng)
+        tasks = check_gradients(self, phi, data, rng, state)
+        state = self.initial_state(tasks) if state is None else state
         noise = (
             self._drawn(rng, torch.zeros(tasks, dtype=torch.int64), 1)[:, 0]
             if data.noise is None
@@ -473,13 +498,13 @@ class ReferenceEngine:
         every = torch.tensor(1.0 if self.gan.penalty is None else self.gan.penalty.every, dtype=self.dtype)
 
         def one(
-            phi: Tensor, z: Tensor, real: Tensor, numbers: Disturbance, u: Tensor
+            phi: Tensor, norms: Vectors, z: Tensor, real: Tensor, numbers: Disturbance, u: Tensor
         ) -> tuple[Tensor, Tensor, Tensor]:
             def loss_g(phi: Tensor) -> Tensor:
-                return self._loss_g(phi[:split], phi[split:], z, real, numbers)
+                return self._loss_g(phi[:split], phi[split:], norms, z, real, numbers)
 
             def loss_d(phi: Tensor) -> Tensor:
-                return self._loss_d(phi[:split], phi[split:], z, real, numbers, u, every)[0]
+                return self._loss_d(phi[:split], phi[split:], norms, z, real, numbers, u, every)[0]
 
             grad_g, value_g = grad_and_value(loss_g)(phi)
             grad_d, value_d = grad_and_value(loss_d)(phi)
@@ -487,8 +512,10 @@ class ReferenceEngine:
                 return value_g, value_d, torch.stack((grad_g, grad_d))
             return value_g, value_d, torch.cat((grad_g[:split], grad_d[split:]))
 
+        phi = phi.detach().expand(tasks, -1)
         loss_g, loss_d, gradient = vmap(one)(
-            phi.detach().expand(tasks, -1),
+            phi,
+            self._iterate(0, phi, state.spectral),
             noise,
             self._real(data, (slice(None),)),
             self._disturbance(rng, [0] * tasks),
@@ -520,7 +547,7 @@ class ReferenceEngine:
         """Energy distance [T] and its cotangent; see :meth:`pymgan.contract.Engine.distance`."""
         check_distance(kind, a, b)
         pairs = [
-            grad_and_value(_energy)(x, y)
+            grad_and_value(energy)(x, y)
             for x, y in zip(a.detach().flatten(2), b.detach().flatten(2), strict=True)
         ]
         cotangent = torch.stack([pair[0] for pair in pairs]).view(a.shape)
@@ -571,18 +598,3 @@ class ReferenceEngine:
             for task, step in zip(rng.tasks, steps, strict=True)
         ]
         return torch.from_numpy(np.stack(rows)).to(self.device, self.dtype).view(len(rows), n, *self.latent)
-
-
-def _energy(a: Tensor, b: Tensor) -> Tensor:
-    """Energy distance between samples [B, F] and [B2, F], each pair once, no sample with itself."""
-
-    def pairs(x: Tensor, y: Tensor) -> Tensor:
-        return ((x[:, None] - y[None]).square().sum(-1) + EPSILON).sqrt()
-
-    def within(x: Tensor) -> Tensor:
-        if len(x) == 1:
-            return x.new_zeros(())
-        others = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
-        return torch.where(others, pairs(x, x), 0.0).sum() / (len(x) * (len(x) - 1))
-
-    return 2 * pairs(a, b).mean() - within(a) - within(b)

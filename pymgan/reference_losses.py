@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad
@@ -69,3 +70,18 @@ def gradient_penalty(
     if penalty.kind == "zero_centred":
         return penalty.weight * squared.mean()
     return penalty.weight * ((squared + EPSILON).sqrt() - 1).square().mean()
+
+
+def energy(a: Tensor, b: Tensor) -> Tensor:
+    """Energy distance between samples [B, F] and [B2, F], each pair once, no sample with itself."""
+
+    def pairs(x: Tensor, y: Tensor) -> Tensor:
+        return ((x[:, None] - y[None]).square().sum(-1) + EPSILON).sqrt()
+
+    def within(x: Tensor) -> Tensor:
+        if len(x) == 1:
+            return x.new_zeros(())
+        others = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+        return torch.where(others, pairs(x, x), 0.0).sum() / (len(x) * (len(x) - 1))
+
+    return 2 * pairs(a, b).mean() - within(a) - within(b)

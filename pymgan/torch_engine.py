@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,14 +46,22 @@ from pymgan.updates import count_updates
 EXTRAGRADIENT = "extragradient"  # the kind whose steps have a form of their own
 
 
+class _Snapshot(NamedTuple):
+    """Before a step: phi [T, P], moments [T, moments * P], (u, v) of D's spectral norms [T, U + V]."""
+
+    phi: Tensor
+    moment: Tensor
+    spectral: Tensor
+
+
 @dataclass
 class TorchSaved(Saved):
-    """Snapshots (phi, moments) by slot, residuals by step and form, and the arguments of ``adapt``."""
+    """Snapshots (phi, moments, (u, v) of spectral norms) by slot, residuals by step and form, and the arguments of ``adapt``."""
 
     tasks: int
     steps: int
     storage: Any
-    slots: dict[int, tuple[Tensor, Tensor]]
+    slots: dict[int, _Snapshot]
     residuals: list[list[Values]]
     batches: _Batches
     moves: _Moves
@@ -187,9 +195,10 @@ class TorchEngine:
         return self.plan.sample
 
     def initial_state(self, tasks: int) -> State:
-        """A zero state for `tasks` tasks."""
+        """The state of `tasks` tasks before any step."""
         count, updates, kind = (torch.zeros(tasks, *shape, dtype=torch.int64) for shape in ((), (2,), (2,)))
-        return State(self._zeros(tasks, self.moments * self.parameters), count, updates, kind)
+        norms = self.plan.spectral.to(self.dtype).repeat(tasks, 1)
+        return State(self._zeros(tasks, self.moments * self.parameters), count, updates, kind, norms)
 
     @torch.no_grad()
     def adapt(
@@ -217,26 +226,32 @@ class TorchEngine:
         batches = _Batches(data, rng, state.count, self.latent)
         storage = _core.StorageSchedule(self.storage, steps)
         trace, valid = self._zeros(tasks, steps, len(TRACE)), torch.ones(tasks, dtype=torch.bool)
-        phi = phi.detach().expand(tasks, -1).clone()
-        moment, done = state.moments, torch.zeros(tasks, dtype=torch.int64)
+        at = _Snapshot(
+            phi.detach().expand(tasks, -1).clone(), state.moments, self.compiled.spectral_in(state.spectral)
+        )
+        done = torch.zeros(tasks, dtype=torch.int64)
         saved = TorchSaved(tasks, steps, storage, {}, [], batches, moves, valid) if keep else None
         slots = storage.slot_of_step
         for k in range(steps):
             if saved is not None and slots[k] >= 0:
-                saved.slots[slots[k]] = (phi, moment)
-            frame, residuals = self._step(phi, moment, batches, moves, k, valid)
+                saved.slots[slots[k]] = at
+            frame, residuals = self._step(at, batches, moves, k, valid)
             trace[:, k] = frame.trace
-            valid &= torch.isfinite(frame.phi_next).all(1) & torch.isfinite(frame.moment_next).all(1)
-            phi = torch.where(valid[:, None], frame.phi_next, phi)
-            moment = torch.where(valid[:, None], frame.moment_next, moment)
+            after = _Snapshot(frame.phi_next, frame.moment_next, frame.spectral_next)
+            for part in after:
+                valid &= torch.isfinite(part).all(1)
+            at = _Snapshot(
+                *(torch.where(valid[:, None], new, old) for new, old in zip(after, at, strict=True))
+            )
             done += valid
             if saved is not None:
                 saved.residuals.append(residuals)
         if saved is not None and slots[steps] >= 0:
-            saved.slots[slots[steps]] = (phi, moment)
+            saved.slots[slots[steps]] = at
         columns = {name: trace[..., i] for i, name in enumerate(TRACE)}
-        after = State(moment.clone(), state.count + done, *updates.after(done))
-        return Adapted(phi.clone(), after, Trace(valid=valid.clone(), **columns), saved)
+        norms = self.compiled.spectral_out(at.spectral)
+        end = State(at.moment.clone(), state.count + done, *updates.after(done), norms)
+        return Adapted(at.phi.clone(), end, Trace(valid=valid.clone(), **columns), saved)
 
     @torch.no_grad()
     def pullback(
@@ -273,20 +288,20 @@ class TorchEngine:
         slots = dict(kept.slots)
         everything = ["GD"] * len(v)
         for kind, k, source, target in kept.storage.pullback:
-            phi, moment = slots[source]
+            at = slots[source]
             if kind == "step":
                 everyone = torch.ones(kept.tasks, dtype=torch.bool)
-                frame, _ = self._step(phi, moment, kept.batches, kept.moves, k, everyone)
-                slots[target] = (frame.phi_next, frame.moment_next)
+                frame, _ = self._step(at, kept.batches, kept.moves, k, everyone)
+                slots[target] = _Snapshot(frame.phi_next, frame.moment_next, frame.spectral_next)
                 continue
             last, first = k == kept.steps - 1, k == 0
             halves = supports if last else everything, keeps if first else everything
             frames = []
             for i, form in enumerate(self._forms):
-                frame = self._step_frame(phi, moment, kept.batches, kept.moves, k)
+                frame = self._step_frame(at, kept.batches, kept.moves, k)
                 if self.storage == "all":
                     frame.residual = kept.residuals[k][i]
-                    frame.phi_next = slots[kept.storage.slot_of_step[k + 1]][0]
+                    frame.phi_next, _, frame.spectral_next = slots[kept.storage.slot_of_step[k + 1]]
                 frame.cotangent, frame.d_scale, frame.d_rate = (
                     v.clone(),
                     d_scale.clone(),
@@ -334,12 +349,16 @@ class TorchEngine:
         return compose(self, phi, data, schedule, rng, objective, order=order, rates=rates)
 
     @torch.no_grad()
-    def gradients(self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False) -> Gradients:
+    def gradients(
+        self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False, state: State | None = None
+    ) -> Gradients:
         """Both players' losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
-        tasks = check_gradients(self, phi, data, rng)
+        tasks = check_gradients(self, phi, data, rng, state)
+        state = state if state is not None else self.initial_state(tasks)
         batches = _Batches(data, rng, torch.zeros(tasks, dtype=torch.int64), self.latent)
         frame = Frame(
             phi.detach().expand(tasks, -1),
+            spectral=self.compiled.spectral_in(state.spectral),
             gradient=self._zeros(2, tasks, self.parameters),
             noise=batches.noise(None),
             real=batches.real(None),
@@ -403,7 +422,7 @@ class TorchEngine:
         return torch.zeros(*shape, dtype=self.dtype, device=self.device)
 
     def _step(
-        self, phi: Tensor, moment: Tensor, batches: _Batches, moves: _Moves, k: int, valid: Tensor
+        self, at: _Snapshot, batches: _Batches, moves: _Moves, k: int, valid: Tensor
     ) -> tuple[Frame, list[Values]]:
         """One step of all tasks, and the residuals of each form; clears `valid` where a number is not finite.
 
@@ -411,12 +430,12 @@ class TorchEngine:
         """
         frames = []
         for form in self._forms:
-            frame = self._step_frame(phi, moment, batches, moves, k)
-            frame.trace, frame.valid = self._zeros(len(phi), len(TRACE)), valid.clone()
+            frame = self._step_frame(at, batches, moves, k)
+            frame.trace, frame.valid = self._zeros(len(at.phi), len(TRACE)), valid.clone()
             Interpreter(self.compiled, self.program.step_of(form), frame).run()
             frames.append(frame)
         result = frames[0]
-        for name in ("phi_next", "moment_next", "trace"):
+        for name in ("phi_next", "moment_next", "spectral_next", "trace"):
             setattr(result, name, self._of_own_form(frames, name, 0))
         valid &= self._of_own_form(frames, "valid", 0)
         return result, [frame.residual for frame in frames]
@@ -429,12 +448,14 @@ class TorchEngine:
         extra = frames[0].kind == self.optimisers.index(EXTRAGRADIENT)
         return torch.where(extra.view(-1, *[1] * (each[0].ndim - 1 - dimension)), each[1], each[0])
 
-    def _step_frame(self, phi: Tensor, moment: Tensor, batches: _Batches, moves: _Moves, k: int) -> Frame:
+    def _step_frame(self, at: _Snapshot, batches: _Batches, moves: _Moves, k: int) -> Frame:
         return Frame(
-            phi,
-            phi_next=torch.full_like(phi, math.nan),
-            moment=moment,
-            moment_next=torch.full_like(moment, math.nan),
+            at.phi,
+            phi_next=torch.full_like(at.phi, math.nan),
+            moment=at.moment,
+            moment_next=torch.full_like(at.moment, math.nan),
+            spectral=at.spectral,
+            spectral_next=torch.full_like(at.spectral, math.nan),
             rate_scale=moves.scale,
             rate=moves.rate[:, k],
             active=moves.active[:, k],

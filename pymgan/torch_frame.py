@@ -67,6 +67,7 @@ class Frame:
 
     Attributes:
         phi, phi_next: [T, P], the second written in place; moment, moment_next: likewise, [T, moments * P].
+        spectral, spectral_next: likewise, (u, v) of D's spectral norms [T, U + V].
         rate_scale: [P] or None.
         cotangent, d_scale: [C, T, P], written in place; v_moment: likewise, [C, T, moments * P].
         gradient: [2, T, P], written in place.
@@ -84,6 +85,8 @@ class Frame:
     phi_next: Tensor = field(default_factory=_absent)
     moment: Tensor = field(default_factory=_absent)
     moment_next: Tensor = field(default_factory=_absent)
+    spectral: Tensor = field(default_factory=_absent)
+    spectral_next: Tensor = field(default_factory=_absent)
     rate_scale: Tensor | None = None
     cotangent: Tensor = field(default_factory=_absent)
     v_moment: Tensor = field(default_factory=_absent)
@@ -120,8 +123,22 @@ class Compiled:
         # Every element's own number, where a tensor has one for each.
         self.of = [torch.tensor(t.of, dtype=torch.int64) for t in self.tensors]
         self.groups = [torch.tensor(of) for of in program.groups]
+        self.spectral = program.spectral
         self._listings: dict[int, tuple[list[Any], list[Any]]] = {}
         self.maps = [self._matrix(i, o, links) for i, o, links in program.maps]
+
+    def spectral_in(self, u: Tensor) -> Tensor:
+        """u [T, U] as a contract's state has it among (u, v); v follows from it."""
+        parts = [u[:, :0]]
+        for norm in self.spectral:
+            t = self.tensors[norm.tensor]
+            parts += [u[:, norm.state : norm.state + t.n], u.new_zeros(len(u), t.taps * t.k)]
+        return torch.cat(parts, 1)
+
+    def spectral_out(self, both: Tensor) -> Tensor:
+        """And back."""
+        parts = [both[:, norm.u : norm.u + self.tensors[norm.tensor].n] for norm in self.spectral]
+        return torch.cat([both[:, :0], *parts], 1)
 
     def listing(self, procedure: Any) -> tuple[list[Any], list[Any]]:
         """A procedure's values and instructions. Each look at them is a copy, so they are looked at once; the program keeps its

@@ -15,6 +15,7 @@ from torch import Tensor
 import pymgan._core as _core
 from pymgan.torch_augment import augmentation_numbers, augmented
 from pymgan.torch_frame import Compiled, Frame, Values, evaluate
+from pymgan.torch_spectral import iterated, normed, pulled_back, pushed_forward
 
 __all__ = ["Interpreter"]
 
@@ -419,6 +420,61 @@ class Interpreter:
             norm = torch.linalg.vector_norm(self._value(i.a0)[:, self._part(i.player)].double(), dim=1)
         self._looked_at(i)[:, 2 + i.player] = norm.to(self.frame.trace.dtype)
         self._judge(i.player, norm)
+
+    # ---- spectral norms ----
+
+    def _matrices(self, ref: Any) -> list[Tensor]:
+        """[T, n, taps * k] of each layer that has one, of a parameter-shaped value."""
+        value, tensors = self._value(ref), [self.tensors[norm.tensor] for norm in self.compiled.spectral]
+        return [value[:, _places(t).flatten(1)] for t in tensors]
+
+    def _vectors(self, ref: Any) -> list[tuple[Tensor, Tensor]]:
+        """u [T, n] and v [T, taps * k] of each."""
+        both, tensors = self._value(ref), self.tensors
+        return [
+            (
+                both[:, s.u : s.u + tensors[s.tensor].n],
+                both[:, s.v : s.v + tensors[s.tensor].taps * tensors[s.tensor].k],
+            )
+            for s in self.compiled.spectral
+        ]
+
+    def _put(self, ref: Any, matrices: list[Tensor], others: Tensor, accumulate: bool = False) -> None:
+        """D's part: weights under a spectral norm from `matrices`, everything else from `others` [T, P]."""
+        whole = others.clone()
+        for norm, matrix in zip(self.compiled.spectral, matrices, strict=True):
+            whole[:, _places(self.tensors[norm.tensor]).flatten(1)] = matrix
+        part = self._part(1)
+        target = self._target(ref)
+        target[:, part] = whole[:, part] + (target[:, part] if accumulate else 0.0)
+
+    def _spectral_iterate(self, i: Any) -> None:
+        pairs = zip(self.compiled.spectral, self._matrices(i.theta), self._vectors(i.a0), strict=True)
+        both = [x for norm, w, (u, _) in pairs for x in iterated(w, u, norm.iterations, norm.eps)]
+        self._write(i.out, torch.cat(both, 1))
+
+    def _spectral_weights(self, i: Any) -> None:
+        pairs = zip(self._matrices(i.theta), self._vectors(i.q), strict=True)
+        used, sigma = zip(*(normed(w, *uv) for w, uv in pairs), strict=True)
+        self._put(i.out, list(used), self._value(i.theta))
+        self._write(i.pre, torch.stack(sigma, 1))
+
+    def _spectral_tangent(self, i: Any) -> None:
+        sigma = self._value(i.ref).unbind(1)
+        pairs = zip(self._matrices(i.a0), self._matrices(i.b0), sigma, self._vectors(i.q), strict=True)
+        along, d_sigma = zip(*(pushed_forward(w, used, s, *uv) for w, used, s, uv in pairs), strict=True)
+        self._put(i.out, list(along), self._value(i.a0))
+        self._write(i.pre, torch.stack(d_sigma, 1))
+
+    def _spectral_adjoint(self, i: Any) -> None:
+        sigma, cotangents = self._value(i.ref).unbind(1), self._matrices(i.a0)
+        changes: list[Any] = [None] * len(sigma)
+        if i.a1 is not None:
+            slopes, along = self._matrices(i.a1), self._matrices(i.b1)
+            changes = list(zip(slopes, along, self._value(i.g).unbind(1), strict=True))
+        pairs = zip(cotangents, self._matrices(i.b0), sigma, self._vectors(i.q), changes, strict=True)
+        result = [pulled_back(h, used, s, *uv, change) for h, used, s, uv, change in pairs]
+        self._put(i.out, result, self._value(i.a0), i.accumulate)
 
     # ---- the optimisers ----
 

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from pymgan.contract import Data, Engine, Pulled
 from pymgan.reference import ReferenceEngine
-from tests.oracle_cases import Case, Inputs, leaves, neighbours, reference
+from tests.oracle_cases import Case, Inputs, neighbours, reference
+from tests.parameters import leaves
 
 Make = Callable[[Case], Engine]
 Quantities = dict[str, Tensor]

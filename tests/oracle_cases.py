@@ -24,11 +24,14 @@ from pymgan.gan import GAN
 from pymgan.reference import ReferenceEngine
 from pymgan.reference_augment import Disturbance, disturb
 from pymgan.reference_optimisers import MOMENTS
+from pymgan.reference_spectral import Vectors
 from tests.augmented import games as augmented_games
 from tests.convolutions import GAMES
 from tests.extragradient import games as extragradient_games
 from tests.layers import games as layered_games
+from tests.parameters import parameters
 from tests.penalties import games as penalised_games
+from tests.spectral import games as spectral_games
 from tests.watch import watch
 
 DRAWS = 32
@@ -38,7 +41,6 @@ LARGEST = 30.0  # gradient norm
 WIDTHS = (1, 2, 3, 17, 63)
 STORAGE = ("all", "phi", "every:2", "nested")
 Generator = np.random.Generator
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 ACTIVATIONS: dict[str, Callable[[Generator], nn.Module]] = {
     "leaky_relu": lambda r: nn.LeakyReLU(float(r.choice([0.2, 0.01, 0.0, -0.3, 1.5]))),
@@ -125,7 +127,9 @@ class Inputs:
         return replace(
             self,
             phi=self.phi.to(dtype),
-            state=replace(self.state, moments=self.state.moments.to(dtype)),
+            state=replace(
+                self.state, moments=self.state.moments.to(dtype), spectral=self.state.spectral.to(dtype)
+            ),
             data=Data(self.data.real.to(dtype), self.data.indices, self.data.noise.to(dtype)),
             cotangents=self.cotangents.to(dtype),
             state_cotangents=move(self.state_cotangents),
@@ -305,6 +309,8 @@ def _chosen(seed: int) -> Iterator[Case]:
         yield Case(f"extragradient-{name}", game, seed=seed, **loop)
     for name, layered, loop in layered_games():
         yield Case(f"layers-{name}", layered, seed=seed, **loop)
+    for name, normed, loop in spectral_games():
+        yield Case(f"spectral-{name}", normed, seed=seed, **loop)
 
 
 def _optimisers(seed: int) -> Iterator[Case]:
@@ -335,38 +341,6 @@ def _optimisers(seed: int) -> Iterator[Case]:
 
 
 # ---- inputs ----
-
-
-def leaves(module: nn.Module) -> Iterator[nn.Module]:
-    """Layers in order, containers left out."""
-    children = list(module.children())
-    if not children:
-        yield module
-    for child in children:
-        yield from leaves(child)
-
-
-def parameters(rng: Generator, gan: GAN, tasks: int, zero_head: str = "", gain: float = 1.2) -> Tensor:
-    """Parameters [T, P] float32 of unit-variance networks, other ones for every task."""
-    parts = []
-    for player, network in (("G", gan.generator), ("D", gan.discriminator)):
-        layers = [layer for layer in leaves(network) if getattr(layer, "weight", None) is not None]
-        products = [layer for layer in layers if isinstance(layer, (nn.Linear, *CONVOLUTIONS))]
-        for layer in layers:
-            zero = player in zero_head and layer is products[-1]
-            size = layer.weight.numel()
-            if isinstance(layer, nn.PReLU):
-                weight = rng.normal(0.25, 0.2, (tasks, size))
-            elif layer not in products:
-                weight = rng.normal(1, 0.3, (tasks, size))
-            else:
-                outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-                weight = rng.normal(0, gain * math.sqrt(outputs / size), (tasks, size))
-            parts.append(0 * weight if zero else weight)
-            if getattr(layer, "bias", None) is not None:
-                bias = rng.normal(0, 0.3, (tasks, layer.bias.numel()))
-                parts.append(0 * bias if zero else bias)
-    return torch.from_numpy(np.concatenate(parts, axis=1)).float()
 
 
 def reference(case: Case, dtype: torch.dtype = torch.float64) -> ReferenceEngine:
@@ -424,7 +398,9 @@ def _draw(case: Case, engine: ReferenceEngine, rng: Generator, T: int, slower: f
     updates = torch.from_numpy(choices.integers(0, 6, (T, 2))) if width else torch.zeros(T, 2).long()
     return Inputs(
         phi=parameters(rng, case.gan, T, case.zero_head),
-        state=State(moments, count, updates, before[:, None].expand(T, 2).clone()),
+        state=State(
+            moments, count, updates, before[:, None].expand(T, 2).clone(), engine.spectral.u.repeat(T, 1)
+        ),
         data=Data(real, indices, normal(T, K, case.fakes, *engine.latent)),
         schedule=Schedule(
             rate, active, torch.from_numpy(rng.uniform(0.5, 1.5, P)).float() if case.scale else None, kind
@@ -538,17 +514,27 @@ def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
     drawn = between or bool(case.gan.augment) or case.gan.instance_noise > 0
 
     def look(
-        theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, draws: list[tuple[Tensor, Disturbance]]
+        theta_g: Tensor,
+        theta_d: Tensor,
+        norms: Vectors,
+        z: Tensor,
+        real: Tensor,
+        draws: list[tuple[Tensor, Disturbance]],
     ) -> list[Tensor]:
         seen: list[Tensor] = []
-        both = torch.cat((watch(case.gan.generator, theta_g, z, seen), real))
+        g, d = (
+            engine._named(*pair)
+            for pair in ((case.gan.generator, theta_g), (case.gan.discriminator, theta_d))
+        )
+        d = engine.spectral.used(d, norms)
+        both = torch.cat((watch(case.gan.generator, g, z, seen), real))
         for u, numbers in draws:
             given = disturb(case.gan, both, case.fakes, numbers)
             fake, real = given[: case.fakes], given[case.fakes :]
             if between:
                 share = u.view(-1, *[1] * (real.ndim - 1))
-                watch(case.gan.discriminator, theta_d, share * real + (1 - share) * fake, seen)
-            score = watch(case.gan.discriminator, theta_d, given, seen).reshape(-1)
+                watch(engine.spectral.module, d, share * real + (1 - share) * fake, seen)
+            score = watch(engine.spectral.module, d, given, seen).reshape(-1)
             if case.gan.loss == "hinge":
                 seen += [score[: case.fakes] + 1, score[case.fakes :] - 1]
         return [a.flatten() for a in seen]
@@ -565,8 +551,9 @@ def margin(case: Case, engine: ReferenceEngine, inputs: Inputs) -> Tensor:
         # what D is given, and where a penalty looks: in this step, and (step 0) when gradients alone are asked for
         at_steps = (state.count.tolist(), [0] * T)[: 2 if drawn else 1]
         draws = [(engine._mix(x.rng, steps), engine._disturbance(x.rng, steps)) for steps in at_steps]
+        norms = engine._iterate(k, phi, state.spectral)
         for d in (phi[:, split:], after.phi[:, split:]):
-            for a in vmap(look)(phi[:, :split], d, x.data.noise[:, k], real, draws):
+            for a in vmap(look)(phi[:, :split], d, norms, x.data.noise[:, k], real, draws):
                 size = a.abs().where(a != 0, math.inf) / a.square().mean().sqrt().clamp(min=1e-30)
                 nearest = torch.minimum(nearest, size.min(dim=1).values)
         calm &= after.trace.valid & ((after.trace.norm_g < LARGEST) & (after.trace.norm_d < LARGEST))[:, 0]

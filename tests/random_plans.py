@@ -17,13 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 import pymgan
+import pymgan.spectral as spectral
 from pymgan.contract import OPTIMISERS, Data, Rng, Schedule
 from pymgan.gan import GAN, LOSSES, PENALTIES, SMOOTHED, Penalty
 from pymgan.nn import Concat, Residual, Take
 from pymgan.reference import ReferenceEngine
-from tests.oracle_cases import ACTIVATIONS, STORAGE, parameters
+from tests.oracle_cases import ACTIVATIONS, STORAGE
+from tests.parameters import leaves, parameters
 
 F64 = torch.float64
 TASKS = 2
@@ -182,6 +185,10 @@ def draw_game(r: Random) -> Draw:
         sample = (generator[-1].out_features,)
     discriminator, shape = walk(r, sample, int(r.integers(0, 5)))
     discriminator += [nn.Flatten(), nn.Linear(math.prod(shape), 1)]
+    if r.random() < 0.25:
+        for layer in leaves(nn.Sequential(*discriminator)):
+            if isinstance(layer, spectral.LAYERS) and r.integers(2):
+                spectral_norm(layer, n_power_iterations=int(r.integers(1, 3)))
     loss = str(r.choice(LOSSES))
     fakes = int(r.integers(1, 4))
     penalty, reals = None, int(r.integers(1, 4))
@@ -242,6 +249,7 @@ def compare(seed: int, number: int) -> tuple[float, str, Draw]:
         return {
             "valid": adapted.trace.valid.double(),
             "phi": adapted.phi - phi,
+            "spectral": adapted.state.spectral if adapted.state.spectral.numel() else phi[:, :1],
             "v0": pulled.v0,
             "v0 alone": plain.v0,
             "d_rate": pulled.d_rate,

@@ -35,7 +35,8 @@ def state(width: int = 0, **changes: Any) -> State:
     """Of T tasks, zero."""
     whole = torch.zeros(T, dtype=torch.int64)
     return replace(
-        State(torch.zeros(T, width), whole, whole.new_zeros(T, 2), whole.new_zeros(T, 2)), **changes
+        State(torch.zeros(T, width), whole, whole.new_zeros(T, 2), whole.new_zeros(T, 2), torch.zeros(T, 0)),
+        **changes,
     )
 
 

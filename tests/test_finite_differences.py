@@ -22,6 +22,9 @@ TASKS = 3
 STEP = 1e-5
 TOLERANCE = 2e-7  # of the size of what is differenced: rounding 1e-11, truncation of central differences 1e-10 and its constants
 
+# Under spectral norms u and v move with phi, which derivatives do not see: test_spectral.py holds them.
+CASES = [case for case in cases() if not case.name.startswith("spectral")]
+
 ENGINES: dict[str, Callable[[Case], Engine]] = {
     "reference": make_reference(F64),
     "cpu": make("cpu", dtype=F64),
@@ -46,7 +49,7 @@ def close(difference: Tensor, derivative: Tensor, size: Tensor) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_pullback(case: Case, engine: str) -> None:
     built, x = ENGINES[engine](case), inputs_of(case)
     T, K, P = TASKS, case.steps, built.parameters
@@ -88,7 +91,7 @@ def test_pullback(case: Case, engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_gradients_and_samples(case: Case, engine: str) -> None:
     built, x = ENGINES[engine](case), inputs_of(case)
     assert x.data.noise is not None

@@ -30,6 +30,7 @@ PLACES = {
     "nn": 1,
     "plan": 2,
     "plan_layers": 2,
+    "spectral": 1,
     **dict.fromkeys(["buffers", "checks", "contract", "meta_gradient", "noise", "task_sum", "updates"], 3),
     **dict.fromkeys(
         [
@@ -38,11 +39,13 @@ PLACES = {
             "torch_augment",
             "torch_frame",
             "torch_interpreter",
+            "torch_spectral",
             "reference",
             "reference_augment",
             "reference_layers",
             "reference_losses",
             "reference_optimisers",
+            "reference_spectral",
         ],
         4,
     ),

@@ -14,7 +14,7 @@ from pymgan.contract import OPTIMISERS, TRACE, Data, Engine, Rng, Schedule, Stat
 from pymgan.engine import compile as compile_engine
 from pymgan.gan import GAN
 from pymgan.reference_optimisers import MOMENTS
-from tests.oracle_cases import parameters
+from tests.parameters import parameters
 
 F64 = torch.float64
 ENGINES = ("cpu", "torch", "reference")

@@ -16,6 +16,7 @@ from pymgan.plan import LAYERS
 from pymgan.reference import ReferenceEngine, _Scores
 from pymgan.reference_augment import Disturbance
 from pymgan.reference_losses import discriminator_loss
+from pymgan.reference_spectral import Vectors
 from tests.battery import Row, compare, draw_errors, measure, rms
 from tests.oracle_cases import Case, cases, draw, make_reference, reference
 
@@ -48,21 +49,22 @@ class DetachedFake(ReferenceEngine):
         self,
         theta_g: Tensor,
         theta_d: Tensor,
+        norms: Vectors,
         z: Tensor,
         real: Tensor,
         numbers: Disturbance,
         *penalised: Tensor,
     ) -> tuple[Tensor, _Scores]:
-        return super()._loss_d(theta_g.detach(), theta_d, z, real, numbers, *penalised)
+        return super()._loss_d(theta_g.detach(), theta_d, norms, z, real, numbers, *penalised)
 
 
 class WrongPoint(ReferenceEngine):
     """Alternating play pulled back as if G had moved at (G_k, D_k) and D's step did not depend on it."""
 
     def _loss_g(
-        self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, numbers: Disturbance
+        self, theta_g: Tensor, theta_d: Tensor, norms: Vectors, z: Tensor, real: Tensor, numbers: Disturbance
     ) -> Tensor:
-        return super()._loss_g(theta_g, theta_d.detach(), z, real, numbers)
+        return super()._loss_g(theta_g, theta_d.detach(), norms, z, real, numbers)
 
 
 class FirstOrder(ReferenceEngine):
@@ -82,12 +84,13 @@ class NoSmoothing(ReferenceEngine):
         self,
         theta_g: Tensor,
         theta_d: Tensor,
+        norms: Vectors,
         z: Tensor,
         real: Tensor,
         numbers: Disturbance,
         *penalised: Tensor,
     ) -> tuple[Tensor, _Scores]:
-        scores = self._scores(theta_g, theta_d, z, real, numbers)
+        scores = self._scores(theta_g, theta_d, norms, z, real, numbers)
         return discriminator_loss(self.gan.loss, 0.0, *scores), scores
 
 
@@ -98,12 +101,13 @@ class OneMean(ReferenceEngine):
         self,
         theta_g: Tensor,
         theta_d: Tensor,
+        norms: Vectors,
         z: Tensor,
         real: Tensor,
         numbers: Disturbance,
         *penalised: Tensor,
     ) -> tuple[Tensor, _Scores]:
-        loss, scores = super()._loss_d(theta_g, theta_d, z, real, numbers, *penalised)
+        loss, scores = super()._loss_d(theta_g, theta_d, norms, z, real, numbers, *penalised)
         return loss * (2 * len(z) / (len(z) + len(real))), scores
 
 
@@ -283,9 +287,15 @@ def test_another_order_of_summation_passes(name: str) -> None:
 
     class Reversed(ReferenceEngine):
         def _scores(
-            self, theta_g: Tensor, theta_d: Tensor, z: Tensor, real: Tensor, numbers: Disturbance
+            self,
+            theta_g: Tensor,
+            theta_d: Tensor,
+            norms: Vectors,
+            z: Tensor,
+            real: Tensor,
+            numbers: Disturbance,
         ) -> _Scores:
-            scores = super()._scores(theta_g, theta_d, z.flip(0), real.flip(0), numbers)
+            scores = super()._scores(theta_g, theta_d, norms, z.flip(0), real.flip(0), numbers)
             return _Scores(scores.fake, scores.real)
 
     assert not failures(Reversed, case)

@@ -6,15 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from pymgan.nn import Concat, Residual
-from pymgan.reference import ReferenceEngine
 from pymgan.reference_layers import forward
 
 __all__ = ["watch"]
 
 
-def watch(network: nn.Sequential, theta: Tensor, x: Tensor, seen: list[Tensor]) -> Tensor:
-    """The network's output; pre-activations go to `seen`, measured from their layer's kink."""
-    named = ReferenceEngine._named(network, theta)
+def watch(network: nn.Module, named: dict[str, Tensor], x: Tensor, seen: list[Tensor]) -> Tensor:
+    """The network's output with parameters by their names; pre-activations go to `seen`, measured from their layer's kink."""
 
     def walk(module: nn.Module, x: Tensor, prefix: str) -> Tensor:
         if isinstance(module, nn.Sequential):

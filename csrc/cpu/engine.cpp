@@ -51,7 +51,7 @@ int64_t pull_workspace(Program& p, const StorageSchedule& storage, const std::ve
 }
 
 int64_t gradients_workspace(Program& p, bool full, int64_t threads) {
-  return threads * (3 * p.layout().total + p.gradients(full).arena);
+  return threads * (3 * p.layout().total + p.layout().spectral_size + p.gradients(full).arena);
 }
 
 int64_t generate_workspace(Program& p, int batch, bool vjp, int64_t threads) {
@@ -63,6 +63,7 @@ void adapt(const Kernels<T>& kernels, const Program& program, const StorageSched
            const AdaptCall<T>& call) {
   const Layout& layout = program.layout();
   const int64_t total = layout.total, parameters = program.plan().parameters, moments = program.moments();
+  const int64_t spectral = program.plan().spectral();
   const int64_t per_task = saved_elements(program, storage, call.steps);
   Carver<T> carver(call.workspace);
   T* shared_phi = carver.take(total);
@@ -79,17 +80,20 @@ void adapt(const Kernels<T>& kernels, const Program& program, const StorageSched
     if (call.phi0_task != 0) pack(kernels, layout, call.phi0 + t * call.phi0_task, at.phi0);
     for (int64_t m = 0; m < moments; ++m)
       if (call.moment0)
-        pack(kernels, layout, call.moment0 + (t * moments + m) * parameters, at.step.moment0 + m * total);
+        pack(kernels, layout, call.moment0 + (t * moments + m) * parameters, at.step.state0 + m * total);
       else
-        std::fill_n(at.step.moment0 + m * total, total, T{0});
-    const auto [phi, moment, done, valid] =
+        std::fill_n(at.step.state0 + m * total, total, T{0});
+    T* norms = at.step.state0 + moments * total;
+    if (spectral > 0) pack_spectral(layout, call.spectral0 + t * spectral, norms);
+    const auto [phi, state, done, valid] =
         loop.run(t, call.phi0_task == 0 ? shared_phi : at.phi0, at.step,
                  call.saved ? call.saved + t * per_task : nullptr, call.trace + t * call.steps * kTrace);
     call.valid[t] = valid;
     call.done[t] = done;
     unpack(kernels, layout, phi, call.phi + t * parameters);
     for (int64_t m = 0; m < moments; ++m)
-      unpack(kernels, layout, moment + m * total, call.moment + (t * moments + m) * parameters);
+      unpack(kernels, layout, state + m * total, call.moment + (t * moments + m) * parameters);
+    if (spectral > 0) unpack_spectral(layout, state + moments * total, call.spectral + t * spectral);
   });
 }
 
@@ -170,13 +174,16 @@ void gradients(const Kernels<T>& kernels, Program& program, const GradientsCall<
   const Layout& layout = program.layout();
   const Procedure& procedure = program.gradients(call.full);
   const int64_t total = layout.total, parameters = program.plan().parameters;
-  const int64_t stride = 3 * total + procedure.arena;
+  const int64_t stride = 3 * total + layout.spectral_size + procedure.arena;
   parallel_for(call.tasks, call.threads, [&](int64_t t, int thread) {
     Carver<T> carver(call.workspace + thread * stride);
     T* phi = carver.take(total);
     Frame<T> frame;
     frame.gradient = carver.take(2 * total);
     frame.arena = carver.take(procedure.arena);
+    T* norms = carver.take(layout.spectral_size);
+    if (layout.spectral_size > 0) pack_spectral(layout, call.spectral + t * program.plan().spectral(), norms);
+    frame.spectral = norms;
     frame.phi = phi;
     frame.trace = call.trace + t * kTrace;
     set_batch(frame, call.batches, t, 0);

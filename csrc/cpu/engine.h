@@ -44,12 +44,14 @@ struct AdaptCall {
   int steps = 0, threads = 1;
   Batches<T> batches;
   InnerSchedule<T> schedule;
-  const T* phi0 = nullptr;     // [T,P]
-  int64_t phi0_task = 0;       // stride between tasks; 0: shared
-  const T* moment0 = nullptr;  // [T,moments,P]; null: zero
+  const T* phi0 = nullptr;       // [T,P]
+  int64_t phi0_task = 0;         // stride between tasks; 0: shared
+  const T* moment0 = nullptr;    // [T,moments,P]; null: zero
+  const T* spectral0 = nullptr;  // [T,U] u of D's spectral norms
   // outputs
   T* phi = nullptr;          // [T,P]
   T* moment = nullptr;       // [T,moments,P]
+  T* spectral = nullptr;     // [T,U]
   T* trace = nullptr;        // [T,K,8], zeroed by the caller
   uint8_t* valid = nullptr;  // [T]
   int64_t* done = nullptr;   // [T] steps completed
@@ -86,6 +88,7 @@ struct GradientsCall {
   Batches<T> batches;      // K axis absent: strides of the step are not used
   const T* phi = nullptr;  // [T,P]
   int64_t phi_task = 0;
+  const T* spectral = nullptr;  // [T,U]
   // outputs
   T* gradient = nullptr;   // [1 or 2,T,P]
   T* trace = nullptr;      // [T,8], zeroed by the caller: the losses
@@ -142,8 +145,9 @@ struct MetaCall {
   int steps = 0, threads = 1;
   Batches<T> batches;
   InnerSchedule<T> schedule;
-  const T* phi0 = nullptr;  // [T,P]
-  int64_t phi0_task = 0;    // stride between tasks; 0: shared
+  const T* phi0 = nullptr;       // [T,P]
+  int64_t phi0_task = 0;         // stride between tasks; 0: shared
+  const T* spectral0 = nullptr;  // [U] of all tasks
   Objective<T> objective;
   bool second_order = true;  // false: v_0 is taken to be v_K
   bool rates = false;

@@ -11,8 +11,10 @@
 
 namespace pymgan::cpu {
 
-// A snapshot of one step: phi, then the moments.
-inline int64_t snapshot(const Program& p) { return p.layout().total * (1 + p.moments()); }
+// A snapshot of one step: phi, then the moments, then (u, v) of D's spectral norms.
+inline int64_t snapshot(const Program& p) { return p.layout().total * (1 + p.moments()) + p.layout().spectral_size; }
+// What of it follows phi.
+inline int64_t state_size(const Program& p) { return snapshot(p) - p.layout().total; }
 
 inline uint8_t bit(Player p) { return p == Player::generator ? kGenerator : kDiscriminator; }
 
@@ -44,13 +46,13 @@ bool halves_finite(const Kernels<T>& kernels, const Layout& layout, const std::v
 template <class T>
 struct StepBuffers {
   T* carried[2];  // [snapshot], in turn, so that the last finite one survives
-  T* moment0;     // [moments][total], before the first step
+  T* state0;      // [state_size], before the first step
   T* residual;    // [residual_elements], of a step that keeps nothing
   T* arena;
 
   StepBuffers(Carver<T>& carver, const Program& p, int64_t arena_elements)
       : carried{carver.take(snapshot(p)), carver.take(snapshot(p))},
-        moment0(carver.take(p.moments() * p.layout().total)),
+        state0(carver.take(state_size(p))),
         residual(carver.take(p.residual_elements())),
         arena(carver.take(arena_elements)) {}
 };
@@ -111,16 +113,16 @@ struct InnerLoop {
   const T* rate_scale;  // [total], packed; null: 1
 
   struct Ending {
-    const T* phi;     // [total], of the last step that was finite
-    const T* moment;  // [moments][total], likewise
+    const T* phi;    // [total], of the last step that was finite
+    const T* state;  // [state_size], likewise
     int done;
     bool valid;
   };
 
-  // From phi0 [total] and at.moment0. trace [K][kTrace]. saved: null, or as saved_elements says; phi0 is then its
+  // From phi0 [total] and at.state0. trace [K][kTrace]. saved: null, or as saved_elements says; phi0 is then its
   // snapshot 0 or is copied there.
   Ending run(int64_t task, const T* phi0, const StepBuffers<T>& at, T* saved, T* trace) const {
-    const int64_t total = program.layout().total, moments = program.moments() * total;
+    const int64_t total = program.layout().total;
     Frame<T> frame;
     frame.arena = at.arena;
     frame.rate_scale = rate_scale;
@@ -129,15 +131,15 @@ struct InnerLoop {
     };
     if (T* first = slot(0)) {
       if (first != phi0) std::copy_n(phi0, total, first);
-      if (moments > 0) std::copy_n(at.moment0, moments, first + total);
+      std::copy_n(at.state0, state_size(program), first + total);
     }
-    const T *phi = phi0, *moment = at.moment0;
+    const T *phi = phi0, *state = at.state0;
     int k = 0;
     for (; k < steps; ++k) {
       T* next = slot(k + 1);
       if (!next) next = at.carried[k % 2];
-      frame.phi = phi, frame.moment = moment;
-      frame.phi_next = next, frame.moment_next = next + total;
+      set_before(frame, phi, state);
+      set_after(frame, next);
       frame.residual = saved && program.game().keep_all ? residual(saved, k) : at.residual;
       frame.trace = trace + k * kTrace;
       set_batch(frame, batches, task, k);
@@ -146,9 +148,9 @@ struct InnerLoop {
       // Fused updates have looked.
       frame.valid = frame.valid && (program.fused() || finite(kernels, next, snapshot(program)));
       if (!frame.valid) break;
-      phi = frame.phi_next, moment = frame.moment_next;
+      phi = next, state = next + total;
     }
-    return {phi, moment, k, frame.valid};
+    return {phi, state, k, frame.valid};
   }
 
   // at.v of phi_K becomes that of phi_0, and so does at.v_moment; at.d_scale is added to.
@@ -170,16 +172,15 @@ struct InnerLoop {
       T* from = slot(action.from);
       set_batch(frame, batches, task, action.k);
       set_updates(frame, task, action.k);
-      frame.phi = from, frame.moment = from + total;
+      set_before(frame, from, from + total);
       if (action.kind == Action::Kind::step) {
-        T* to = slot(action.to);
-        frame.phi_next = to, frame.moment_next = to + total;
+        set_after(frame, slot(action.to));
         execute(kernels, program, program.step(form(frame, task, action.k)), frame);
         continue;
       }
       frame.ahead = {};
       if (program.game().keep_all) {
-        frame.phi_next = slot(storage.slot_of_step[action.k + 1]);
+        set_after(frame, slot(storage.slot_of_step[action.k + 1]));
         frame.residual = residual(saved, action.k);
         if (action.k > 0) frame.ahead = {residual(saved, action.k - 1), program.residual_elements()};
       }
@@ -192,6 +193,16 @@ struct InnerLoop {
   }
 
  private:
+  void set_before(Frame<T>& frame, const T* phi, const T* state) const {
+    frame.phi = phi;
+    frame.moment = state;
+    frame.spectral = state + program.moments() * program.layout().total;
+  }
+  void set_after(Frame<T>& frame, T* snapshot) const {
+    frame.phi_next = snapshot;
+    frame.moment_next = snapshot + program.layout().total;
+    frame.spectral_next = frame.moment_next + program.moments() * program.layout().total;
+  }
   StepForm form(const Frame<T>& frame, int64_t task, int64_t k) const {
     return {program.game().penalty.in_step(batches.count[task] + k), frame.kind == Optimiser::extragradient};
   }

@@ -6,6 +6,7 @@
 #include "instr_augment.h"
 #include "instr_products.h"
 #include "instr_scores.h"
+#include "instr_spectral.h"
 #include "instr_updates.h"
 #include "noise.h"
 #include "operands.h"
@@ -17,12 +18,12 @@ template <class T>
 class Interpreter {
  public:
   Interpreter(const Kernels<T>& kernels, const Program& program, const Procedure& procedure, Frame<T>& frame)
-      : o(kernels, program, procedure, frame), products(o), scores(o), augments(o), updates(o) {}
+      : o(kernels, program, procedure, frame), products(o), scores(o), augments(o), updates(o), spectral(o) {}
 
   void run() {
     for (const Instr& i : o.procedure.code) {
-      // An update carries an inactive player's parameters over.
-      if (!(i.players & o.frame.active) && i.op != Op::update) continue;
+      // An update carries an inactive player's parameters over, and a step without players has its power iteration.
+      if (!(i.players & o.frame.active) && i.op != Op::update && i.op != Op::spectral_iterate) continue;
       execute(i);
       if (!o.frame.valid) return;
     }
@@ -164,6 +165,18 @@ class Interpreter {
       case Op::check:
         updates.check(i);
         break;
+      case Op::spectral_iterate:
+        spectral.iterate(i);
+        break;
+      case Op::spectral_weights:
+        spectral.weights(i);
+        break;
+      case Op::spectral_tangent:
+        spectral.tangent(i);
+        break;
+      case Op::spectral_adjoint:
+        spectral.adjoint(i);
+        break;
       case Op::update:
         updates.update(i);
         break;
@@ -178,6 +191,7 @@ class Interpreter {
   Scores<T> scores;
   Augments<T> augments;
   Updates<T> updates;
+  SpectralNorms<T> spectral;
 };
 
 }  // namespace

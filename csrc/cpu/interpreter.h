@@ -19,6 +19,8 @@ struct Frame {
   T* phi_next = nullptr;          // [total], may be phi
   const T* moment = nullptr;      // [moments][total]
   T* moment_next = nullptr;       // [moments][total], may be moment
+  const T* spectral = nullptr;    // [layout.spectral_size]
+  T* spectral_next = nullptr;     // likewise
   const T* rate_scale = nullptr;  // [total]; null: 1
   T* cotangent = nullptr;         // [C][total]
   T* v_moment = nullptr;          // [C][moments][total]

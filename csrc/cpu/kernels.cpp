@@ -6,6 +6,7 @@
 #include "kernels_maps.h"
 #include "kernels_noise.h"
 #include "kernels_product.h"
+#include "kernels_spectral.h"
 #include "kernels_vector.h"
 #include "kernels_window.h"
 
@@ -34,6 +35,10 @@ constexpr Kernels<T> table() {
           &update_adjoint<T>,
           &row_dot<T>,
           &column_sum<T>,
+          &dot<T>,
+          &matrix_times<T>,
+          &transposed_matrix_times<T>,
+          &rank_one<T>,
           &transpose<T>,
           &window_transpose<T>,
           &pack<T>,

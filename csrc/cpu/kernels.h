@@ -306,6 +306,27 @@ struct UpdateAdjoint {
   T* d_scale = nullptr;      // [n], accumulated; may be null
 };
 
+// A packed weight [n][k], or [n][taps * k] of a window, as one matrix.
+template <class T>
+struct WeightMatrix {
+  int n = 0, k = 0;
+  bool by_rows = false;
+  const T* at = nullptr;
+};
+
+// out (+)= of_a a + of_b b + of_uv u v^T, all packed likewise.
+template <class T>
+struct RankOne {
+  int n = 0, k = 0;
+  bool by_rows = false, accumulate = false;
+  T of_a = 0, of_b = 0, of_uv = 0;
+  const T* a = nullptr;
+  const T* b = nullptr;  // null: absent
+  const T* u = nullptr;  // [padded(n)]
+  const T* v = nullptr;  // [padded(k)]
+  T* out = nullptr;
+};
+
 // Standard normals from Philox4x32-10 and Box-Muller: sample i of (seed, task, step, stream) depends on nothing else.
 // Counter block i/4 is (i/4, step low 32, step high 32 xor'd with stream << 16, task low 32); the key is the 64-bit
 // seed with the task's high 32 bits added to its high word. Words (0,1) give normals 4b, 4b+1 as r cos, r sin; (2,3)
@@ -336,6 +357,11 @@ struct Kernels {
   void (*row_dot)(const T* x, const T* y, int rows, int64_t ld, T* out, bool accumulate);
   // out[n] (+)= sum_m x[m][n] for n < ld
   void (*column_sum)(const T* x, int rows, int64_t ld, T* out, bool accumulate);
+  // sum_i x[i] y[i] for i < n, a multiple of kLanes
+  T (*dot)(const T* x, const T* y, int64_t n);
+  void (*matrix_times)(const WeightMatrix<T>& w, const T* v, T* out);             // out [padded(n)] = W v
+  void (*transposed_matrix_times)(const WeightMatrix<T>& w, const T* u, T* out);  // out [padded(k)] = W^T u
+  void (*rank_one)(const RankOne<T>&);
   // panels of W [padded(N)/16][K][16] -> panels of W^T [padded(K)/16][N][16] (columns K..padded(K) zero)
   void (*transpose)(const T* w, int n, int k, T* out);
   // the packed weight [n][taps][k] of a window to [k][taps][n], packed likewise

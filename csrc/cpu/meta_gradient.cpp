@@ -93,10 +93,11 @@ class Descent {
   Descent(const Kernels<T>& kernels, const MetaPlan& plan, const MetaCall<T>& call)
       : kernels(kernels), plan(plan), call(call), objective(call.objective), layout(plan.program.layout()) {}
 
-  // The objective of one task at phi [total]; at.pull.v [rows][total] becomes its cotangents.
-  double evaluate(int64_t task, const T* phi, const MetaBuffers<T>& at) const {
+  // The objective of one task at phi [total] and state [state_size]; at.pull.v [rows][total] becomes its cotangents.
+  double evaluate(int64_t task, const T* phi, const T* state, const MetaBuffers<T>& at) const {
     Frame<T> frame;
     frame.phi = phi;
+    frame.spectral = state + plan.program.moments() * layout.total;
     frame.arena = at.pull.arena;
     frame.key = {call.batches.seed, static_cast<uint64_t>(call.batches.tasks[task]), 0, 0};
     const T* query = objective.query + task * objective.queries * plan.features();
@@ -207,9 +208,10 @@ void meta_gradient(const Kernels<T>& kernels, Program& program, const StorageSch
   parallel_for(call.tasks, call.threads, [&](int64_t t, int thread) {
     const MetaBuffers<T>& at = of_thread[thread];
     if (call.phi0_task != 0) pack(kernels, layout, call.phi0 + t * call.phi0_task, at.phi0);
-    if (at.step.moment0) std::fill_n(at.step.moment0, program.moments() * total, T{0});
+    std::fill_n(at.step.state0, program.moments() * total, T{0});
+    if (layout.spectral_size > 0) pack_spectral(layout, call.spectral0, at.step.state0 + program.moments() * total);
     const auto end = loop.run(t, at.phi0, at.step, at.saved, call.trace + t * call.steps * kTrace);
-    call.value[t] = end.valid ? descent.evaluate(t, end.phi, at) : std::numeric_limits<double>::quiet_NaN();
+    call.value[t] = end.valid ? descent.evaluate(t, end.phi, end.state, at) : std::numeric_limits<double>::quiet_NaN();
     bool valid = std::isfinite(call.value[t]);
     if (valid && plan.second_order) {
       if (at.pull.v_moment) std::fill_n(at.pull.v_moment, plan.rows() * program.moments() * total, T{0});

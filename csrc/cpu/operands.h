@@ -80,6 +80,8 @@ class Operands {
     set(Slot::phi_next, frame.phi_next);
     set(Slot::moment, frame.moment);  // read only
     set(Slot::moment_next, frame.moment_next);
+    set(Slot::spectral, frame.spectral);  // read only
+    set(Slot::spectral_next, frame.spectral_next);
     set(Slot::rate_scale, frame.rate_scale);  // read only
     set(Slot::cotangent, frame.cotangent);
     set(Slot::v_moment, frame.v_moment);

@@ -61,4 +61,15 @@ void unpack(const Kernels<T>& kernels, const Layout& layout, const T* packed, T*
   }
 }
 
+// u of D's spectral norms, from torch's state [U] to the engine's; v, which follows from it, and padding become zero.
+template <class T>
+void pack_spectral(const Layout& layout, const T* state, T* packed) {
+  std::fill_n(packed, layout.spectral_size, T{0});
+  for (const SpectralNorm& s : layout.spectral) std::copy_n(state + s.state, layout.tensors[s.tensor].n, packed + s.u);
+}
+template <class T>
+void unpack_spectral(const Layout& layout, const T* packed, T* state) {
+  for (const SpectralNorm& s : layout.spectral) std::copy_n(packed + s.u, layout.tensors[s.tensor].n, state + s.state);
+}
+
 }  // namespace pymgan::cpu
