@@ -147,6 +147,7 @@ def _add_train(commands: Any) -> None:
         help=f"of D: {', '.join(PENALTIES)}, or none (default: none; figr: wgan_gp:10)",
     )
     add("--augment", help=f"what D is given in training: some of {','.join(AUGMENTATIONS)}")
+    add("--spectral-norm", action="store_true", help="of all layers of D (default: none)")
     add("--instance-noise", type=float, default=0.0, help="deviation of the noise on what D is given")
     _add_method(parser)
     add("--rivals", default=",".join(DEFAULTS["rivals"]), help="methods to compare with, or none")
@@ -265,8 +266,11 @@ def _flag(name: str) -> str:
 def _gan(options: argparse.Namespace, shape: tuple[int, ...]) -> GAN:
     from .arch import make
     from .gan import Penalty
+    from .spectral import normalise_all
 
     gan = make(options.arch, shape, loss=options.loss, seed=options.seed)
+    if options.spectral_norm:
+        normalise_all(gan.discriminator, seed=options.seed)
     augment = tuple(options.augment.split(",")) if options.augment else ()
     gan = replace(gan, augment=augment, instance_noise=options.instance_noise)
     if options.penalty is None:

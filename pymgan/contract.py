@@ -330,8 +330,8 @@ class Engine(Protocol):
     def moments(self) -> int:
         """Vectors [P] that a state has room for: as many as the largest of the optimisers needs."""
 
-    def initial_state(self, tasks: int) -> State:
-        """Moments and counts of zero, u as the modules have them."""
+    def initial_state(self, tasks: int, phi: Tensor | None = None) -> State:
+        """Moments and counts of zero, u as the modules have them, or with phi [T, P] (or [P]) after 15 power iterations there."""
 
     def adapt(
         self,
@@ -343,7 +343,7 @@ class Engine(Protocol):
         state: State | None = None,
         keep: bool = False,
     ) -> Adapted:
-        """Runs K inner steps on every task from phi [T, P] (or [P], shared)."""
+        """Runs K inner steps on every task from phi [T, P] (or [P], shared) and a state, by default the initial one at phi."""
 
     def pullback(
         self,
@@ -395,7 +395,7 @@ class Engine(Protocol):
     def gradients(
         self, phi: Tensor, data: Data, rng: Rng, *, full: bool = False, state: State | None = None
     ) -> Gradients:
-        """Losses and gradients on one batch (no axis K in `data`; noise of step 0). Of a state, only `spectral` is read."""
+        """Losses and gradients on one batch (no axis K in `data`; noise of step 0). Of the state, only `spectral` is read."""
 
     def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
         """Standard normal z [T, n, *latent] of (seed, task, step, stream); streams are below `STREAMS`."""

@@ -127,11 +127,11 @@ class CpuEngine:
     def sample(self) -> tuple[int, ...]:
         return self.plan.sample
 
-    def initial_state(self, tasks: int) -> State:
-        """The state of `tasks` tasks before any step."""
+    def initial_state(self, tasks: int, phi: Tensor | None = None) -> State:
+        """The state of `tasks` tasks before any step; see :meth:`pymgan.contract.Engine.initial_state`."""
         moments = self._empty(tasks, self.moments * self.parameters).zero_()
         count, updates, kind = (torch.zeros(tasks, *shape, dtype=torch.int64) for shape in ((), (2,), (2,)))
-        return State(moments, count, updates, kind, self.plan.spectral.to(self.dtype).repeat(tasks, 1))
+        return State(moments, count, updates, kind, self._norms(tasks, phi))
 
     def adapt(
         self,
@@ -145,7 +145,7 @@ class CpuEngine:
     ) -> Adapted:
         """Runs K inner steps on every task; see :meth:`pymgan.contract.Engine.adapt`."""
         tasks, steps = check_adapt(self, phi, data, schedule, rng, state)
-        state = state if state is not None else self.initial_state(tasks)
+        state = state if state is not None else self.initial_state(tasks, phi)
         phi0, phi_stride = self._parameters(phi, tasks)
         batches, alive = self._batches(data, rng, state.count, per_step=True)
         updates = count_updates(self, schedule, tasks, steps, state)
@@ -270,7 +270,7 @@ class CpuEngine:
         query = objective.query.detach().contiguous()
         noise = None if objective.noise is None else objective.noise.detach().contiguous()
         gradient = self._empty(self.parameters)
-        norms = self.plan.spectral.to(self.dtype)
+        norms = self._norms(tasks, phi)
         value = torch.empty(tasks, dtype=torch.float64)
         trace = self._empty(tasks, steps, len(TRACE)).zero_()
         valid = torch.empty(tasks, dtype=torch.uint8)
@@ -315,7 +315,7 @@ class CpuEngine:
     ) -> Gradients:
         """Both players' losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
         tasks = check_gradients(self, phi, data, rng, state)
-        state = state if state is not None else self.initial_state(tasks)
+        state = state if state is not None else self.initial_state(tasks, phi)
         norms = state.spectral.to(self.dtype).contiguous()
         flat, phi_stride = self._parameters(phi, tasks)
         batches, _alive = self._batches(data, rng, torch.zeros(tasks, dtype=torch.int64), per_step=False)
@@ -421,6 +421,11 @@ class CpuEngine:
 
     def _empty(self, *shape: int) -> Tensor:
         return self._pool.result(*shape)
+
+    def _norms(self, tasks: int, phi: Tensor | None) -> Tensor:
+        """u [T, U] of a new state."""
+        phi = None if phi is None else self._parameters(phi, tasks)[0].view(-1, self.parameters)
+        return self.plan.spectral(phi).to(self.dtype).expand(tasks, -1).contiguous()
 
     def _parameters(self, phi: Tensor, tasks: int) -> tuple[Tensor, int]:
         """phi's rows contiguous, and the stride between tasks: 0 if they share one row."""

@@ -34,13 +34,13 @@ class Plan:
         sample: shape of one generated sample: the generator's output, and the discriminator's input.
         parameters: P, the length of ``parameters_to_vector(G) ++ parameters_to_vector(D)``.
         generator_parameters: how many of them are G's; they come first.
-        spectral: u of the discriminator's spectral norms, one after the other [U], as the modules have them.
+        norms: the discriminator's spectral norms, each with its weight's offset.
     """
 
     core: Any
     latent: Shape
     sample: Shape
-    spectral: Tensor
+    norms: tuple[tuple[int, spectral.Norm], ...]
 
     @property
     def parameters(self) -> int:
@@ -49,6 +49,14 @@ class Plan:
     @property
     def generator_parameters(self) -> int:
         return int(self.core.generator_parameters)
+
+    def spectral(self, phi: Tensor | None = None) -> Tensor:
+        """u of all spectral norms, one after the other [1, U]: as the modules have them, or settled at phi [T, P], [T, U]."""
+        parts = [torch.zeros(1 if phi is None else len(phi), 0)]
+        for weight, norm in self.norms:
+            size = math.prod(norm.shape)
+            parts.append(norm.u[None] if phi is None else norm.settled(phi[:, weight : weight + size]))
+        return torch.cat([part.to(parts[-1]) for part in parts], 1)
 
     def __str__(self) -> str:
         lines = [f"{'':3}{'layer':34}{'input':>14}{'output':>14}{'weight at':>11}{'bias at':>11}"]
@@ -82,7 +90,8 @@ class Compiler:
         self.at = -1
         self.seen: dict[int, str] = {}
         self.name = ""
-        self.norms: list[Tensor] = []  # u of spectral norms
+        self.norms: list[tuple[int, spectral.Norm]] = []
+        self.norm: spectral.Norm | None = None  # of the layer at hand
         self.fields: dict[str, Any] = {}  # of the row that is added next
 
     def fail(self, expected: str, got: str) -> ValueError:
@@ -118,6 +127,8 @@ class Compiler:
             offsets[name] = self.take(parameter.numel())
         bias = offsets.pop("bias", -1)
         (weight,) = offsets.values()  # under another name where it is parametrized
+        if self.norm is not None:
+            self.norms.append((weight, self.norm))
         return weight, bias
 
     def walk(self, sequential: nn.Sequential, prefix: str) -> None:
@@ -151,12 +162,11 @@ class Compiler:
                 "a layer without hooks (a spectral norm is torch.nn.utils.parametrizations.spectral_norm)",
                 "one",
             )
-        if parametrize.is_parametrized(layer):
-            self.spectral_norm(layer, kind)
+        self.norm = self.spectral_norm(layer, kind) if parametrize.is_parametrized(layer) else None
         handler(self, layer)
 
-    def spectral_norm(self, layer: nn.Module, kind: type[nn.Module]) -> None:
-        """Has the layer's row say so."""
+    def spectral_norm(self, layer: nn.Module, kind: type[nn.Module]) -> spectral.Norm:
+        """The layer's norm; its row will say so."""
         norm = spectral.norm_of(layer)
         if norm is None or kind not in spectral.LAYERS:
             raise self.fail(
@@ -171,11 +181,11 @@ class Compiler:
         if norm.outputs != len(norm.u):
             raise self.fail("spectral_norm with its default dim", f"one over {len(norm.u)} rows")
         self.fields = {
-            "u": sum(len(u) for u in self.norms),
+            "u": sum(each.outputs for _, each in self.norms),
             "iterations": norm.iterations,
             "attributes": [norm.eps, 0.0],
         }
-        self.norms.append(norm.u)
+        return norm
 
 
 def _linear(c: Compiler, m: nn.Linear) -> None:
@@ -314,14 +324,11 @@ def _short(layer: nn.Module, kind: type[nn.Module]) -> str:
     return text if len(text) <= 28 else f"{type(layer).__name__}(...)"
 
 
-def _compile_network(
-    title: str, module: nn.Sequential, shape: Shape, offset: int
-) -> tuple[Any, Shape, int, Tensor]:
-    """The record, the output's shape, the offset after its parameters and u of its spectral norms."""
+def _compile_network(title: str, module: nn.Sequential, shape: Shape, offset: int) -> tuple[Any, Compiler]:
+    """The record, and the compiler after its last layer."""
     compiler = Compiler(title, shape, offset)
     compiler.walk(module, "")
-    record = _core.Network(list(shape), compiler.rows)
-    return record, compiler.shape, compiler.offset, torch.cat([torch.zeros(0), *compiler.norms])
+    return _core.Network(list(shape), compiler.rows), compiler
 
 
 def compile_game(
@@ -365,7 +372,8 @@ def compile_plan(gan: GAN) -> Plan:
         ValueError: shapes do not chain, parameters are shared, the generator's output is not the discriminator's input, or the
             discriminator does not give one score a sample, or samples that are to be augmented have no extents.
     """
-    generator, sample, split, _ = _compile_network("generator", gan.generator, tuple(gan.latent), 0)
+    generator, after = _compile_network("generator", gan.generator, tuple(gan.latent), 0)
+    sample, split = after.shape, after.offset
     first = next((m for m in gan.discriminator if not isinstance(m, (nn.Flatten, nn.Identity))), None)
     if isinstance(first, nn.Linear) and math.prod(sample) != first.in_features:
         raise ValueError(
@@ -373,10 +381,12 @@ def compile_plan(gan: GAN) -> Plan:
             f"first Linear, got {math.prod(sample)} (shape {sample})"
         )
     gan.check_sample(sample)
-    discriminator, score, end, norms = _compile_network("discriminator", gan.discriminator, sample, split)
+    discriminator, after = _compile_network("discriminator", gan.discriminator, sample, split)
+    score, end = after.shape, after.offset
     if math.prod(score) != 1:
         raise ValueError(f"[plan] expected the discriminator to give one score a sample, got shape {score}")
     if split == 0 or end == split:
         empty = "generator" if split == 0 else "discriminator"
         raise ValueError(f"[plan] expected the {empty} to have parameters, got none")
-    return Plan(_core.Plan(generator, discriminator, split, end), tuple(gan.latent), sample, norms)
+    record = _core.Plan(generator, discriminator, split, end)
+    return Plan(record, tuple(gan.latent), sample, tuple(after.norms))

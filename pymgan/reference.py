@@ -162,10 +162,10 @@ class ReferenceEngine:
         return forward(self.gan.generator, self._named(self.gan.generator, theta_g), z)
 
     def _iterate(self, step: int, phi: Tensor, u: Tensor) -> Vectors:
-        """What D's spectral norms have in a step: constants, of phi [T, P] and of their u before it [T, U]."""
+        """What D's spectral norms have in a step (-1: in a new state): constants, of phi [T, P] and of u before it [T, U]."""
 
         def one(theta_d: Tensor, u: Tensor) -> Vectors:
-            return self.spectral.iterate(self._named(self.gan.discriminator, theta_d), u)
+            return self.spectral.iterate(self._named(self.gan.discriminator, theta_d), u, first=step < 0)
 
         vectors: Vectors = vmap(one)(phi.detach()[:, self.generator_parameters :], u)
         return vectors
@@ -330,12 +330,14 @@ class ReferenceEngine:
 
     # ---- the contract ----
 
-    def initial_state(self, tasks: int) -> State:
-        """Moments and counts of zero and the modules' u; see :meth:`pymgan.contract.Engine.initial_state`."""
+    def initial_state(self, tasks: int, phi: Tensor | None = None) -> State:
+        """Moments and counts of zero and the modules' u, settled or not; see :meth:`pymgan.contract.Engine.initial_state`."""
         width = self.moments * self.parameters
         moments = torch.zeros(tasks, width, dtype=self.dtype, device=self.device)
         none = torch.zeros(tasks, 2, dtype=torch.int64)
         norms = self.spectral.u.to(self.device, self.dtype).repeat(tasks, 1)
+        if phi is not None:
+            norms = self._iterate(-1, phi.expand(tasks, -1), norms).u
         return State(moments, torch.zeros(tasks, dtype=torch.int64), none, none.clone(), norms)
 
     def adapt(
@@ -350,7 +352,7 @@ class ReferenceEngine:
     ) -> Adapted:
         """Runs K inner steps on every task; see :meth:`pymgan.contract.Engine.adapt`."""
         tasks, steps = check_adapt(self, phi, data, schedule, rng, state)
-        state = self.initial_state(tasks) if state is None else state
+        state = self.initial_state(tasks, phi) if state is None else state
         active = (
             torch.ones(2, dtype=torch.bool, device=self.device)
             if schedule.active is None
@@ -487,7 +489,7 @@ class ReferenceEngine:
     ) -> Gradients:
         """Losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
         tasks = check_gradients(self, phi, data, rng, state)
-        state = self.initial_state(tasks) if state is None else state
+        state = self.initial_state(tasks, phi) if state is None else state
         noise = (
             self._drawn(rng, torch.zeros(tasks, dtype=torch.int64), 1)[:, 0]
             if data.noise is None
@@ -585,16 +587,15 @@ class ReferenceEngine:
 
     def _mix(self, rng: Rng, steps: Sequence[int]) -> Tensor:
         """Uniform numbers [T, reals]: where normals lie in their distribution."""
-        z = [
-            normals(rng.seed, int(t), n, 2**16 - 1, self.reals) for t, n in zip(rng.tasks, steps, strict=True)
-        ]
-        u: Tensor = torch.special.ndtr(torch.from_numpy(np.stack(z)))
+        u: Tensor = torch.special.ndtr(_drawn(rng, steps, self.reals, 2**16 - 1))
         return u.to(self.device, self.dtype)
 
     def _normals(self, rng: Rng, steps: Sequence[int], n: int, stream: int) -> Tensor:
-        size = n * math.prod(self.latent)
-        rows = [
-            normals(rng.seed, int(task), step, stream, size)
-            for task, step in zip(rng.tasks, steps, strict=True)
-        ]
-        return torch.from_numpy(np.stack(rows)).to(self.device, self.dtype).view(len(rows), n, *self.latent)
+        z = _drawn(rng, steps, n * math.prod(self.latent), stream)
+        return z.to(self.device, self.dtype).view(len(z), n, *self.latent)
+
+
+def _drawn(rng: Rng, steps: Sequence[int], size: int, stream: int) -> Tensor:
+    """Standard normals [T, size], float64."""
+    tasks = zip(rng.tasks.tolist(), steps, strict=True)
+    return torch.from_numpy(np.stack([normals(rng.seed, task, step, stream, size) for task, step in tasks]))

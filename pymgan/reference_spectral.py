@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pymgan.spectral import Norm, norm_of
+from pymgan.spectral import SETTLED, Norm, norm_of
 
 _ORIGINAL = "parametrizations.weight.original"
 
@@ -46,15 +46,15 @@ class SpectralNorms:
                 self.module.set_submodule(name[:-1], _plain(self.module.get_submodule(name[:-1])))
         self.u = torch.cat([torch.zeros(0), *(norm.u for norm, _ in self.norms.values())])
 
-    def iterate(self, named: Mapping[str, Tensor], u: Tensor) -> Vectors:
-        """What the power iterations make of u [U]."""
+    def iterate(self, named: Mapping[str, Tensor], u: Tensor, *, first: bool = False) -> Vectors:
+        """What the power iterations of a step, or the first ones, make of u [U]."""
         all_u, all_v = [u[:0]], [u[:0]]
         at = 0
         for name, (norm, transposed) in self.norms.items():
             matrix = _matrix(named[name + _ORIGINAL], transposed).detach()
             own = u[at : at + norm.outputs]
             at += norm.outputs
-            for _ in range(norm.iterations):
+            for _ in range(SETTLED if first else norm.iterations):
                 v = _unit(matrix.T @ own, norm.eps)
                 own = _unit(matrix @ v, norm.eps)
             all_u.append(own)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-__all__ = ["LAYERS", "Norm", "norm_of", "settle"]
+__all__ = ["LAYERS", "Norm", "norm_of", "normalise_all", "settle"]
 
 LAYERS: tuple[type[nn.Module], ...] = (
     nn.Linear,
@@ -20,7 +21,8 @@ LAYERS: tuple[type[nn.Module], ...] = (
 """Those that may have one."""
 
 
-_SETTLED = 15  # iterations
+SETTLED = 15
+"""Power iterations where a state begins, as torch has them."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,32 @@ class Norm:
     Attributes:
         u: the left singular vector's estimate, float32, one number for each of the `outputs`, if it is along torch's default
             dimension.
-        outputs: rows of the weight as a matrix.
+        shape: of the weight.
+        transposed: whether its outputs are the second dimension.
         iterations: of the power method, once a step.
         eps: the least norm that u and v are divided by.
     """
 
     u: Tensor
-    outputs: int
+    shape: tuple[int, ...]
+    transposed: bool
     iterations: int
     eps: float
+
+    @property
+    def outputs(self) -> int:
+        """Rows of the weight as a matrix."""
+        return self.shape[1] if self.transposed else self.shape[0]
+
+    def settled(self, weight: Tensor) -> Tensor:
+        """u [T, outputs] as a new state has it: moved to where weights [T, *] have theirs, as torch does when it makes a norm."""
+        tensors = weight.view(-1, *self.shape)
+        matrices = (tensors.transpose(1, 2) if self.transposed else tensors).flatten(2)
+        u = self.u.to(weight).expand(len(weight), -1)
+        for _ in range(SETTLED):
+            v = _unit(torch.einsum("tnk,tn->tk", matrices, u), self.eps)
+            u = _unit(torch.einsum("tnk,tk->tn", matrices, v), self.eps)
+        return u
 
 
 def norm_of(layer: nn.Module) -> Norm | None:
@@ -51,8 +70,16 @@ def norm_of(layer: nn.Module) -> Norm | None:
         return None
     weight = by_name["weight"].original
     transposed = parametrize.type_before_parametrizations(layer) in (nn.ConvTranspose1d, nn.ConvTranspose2d)
-    outputs = weight.shape[1] if transposed else weight.shape[0]
-    return Norm(norm._u.detach().float().cpu().clone(), outputs, norm.n_power_iterations, float(norm.eps))
+    u = norm._u.detach().float().cpu().clone()
+    return Norm(u, tuple(weight.shape), transposed, norm.n_power_iterations, float(norm.eps))
+
+
+def normalise_all(module: nn.Module, *, seed: int = 0) -> None:
+    """Puts every linear layer and convolution of a network under a spectral norm, as SNGAN has it, with u of the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in [m for m in module.modules() if type(m) in LAYERS]:
+            parametrizations.spectral_norm(layer)
 
 
 def settle(module: nn.Module) -> None:
@@ -62,4 +89,9 @@ def settle(module: nn.Module) -> None:
             by_name: Any = layer.parametrizations
             weight = by_name["weight"]
             norm = weight[0]
-            norm._power_method(norm._reshape_weight_to_matrix(weight.original), _SETTLED)
+            norm._power_method(norm._reshape_weight_to_matrix(weight.original), SETTLED)
+
+
+def _unit(x: Tensor, eps: float) -> Tensor:
+    unit: Tensor = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=eps)
+    return unit

@@ -194,10 +194,11 @@ class TorchEngine:
     def sample(self) -> tuple[int, ...]:
         return self.plan.sample
 
-    def initial_state(self, tasks: int) -> State:
-        """The state of `tasks` tasks before any step."""
+    def initial_state(self, tasks: int, phi: Tensor | None = None) -> State:
+        """The state of `tasks` tasks before any step; see :meth:`pymgan.contract.Engine.initial_state`."""
         count, updates, kind = (torch.zeros(tasks, *shape, dtype=torch.int64) for shape in ((), (2,), (2,)))
-        norms = self.plan.spectral.to(self.dtype).repeat(tasks, 1)
+        norms = self.plan.spectral(None if phi is None else phi.detach().expand(tasks, -1))
+        norms = norms.to(self.dtype).expand(tasks, -1)
         return State(self._zeros(tasks, self.moments * self.parameters), count, updates, kind, norms)
 
     @torch.no_grad()
@@ -213,7 +214,7 @@ class TorchEngine:
     ) -> Adapted:
         """Runs K inner steps on every task; see :meth:`pymgan.contract.Engine.adapt`."""
         tasks, steps = check_adapt(self, phi, data, schedule, rng, state)
-        state = state if state is not None else self.initial_state(tasks)
+        state = state if state is not None else self.initial_state(tasks, phi)
         updates = count_updates(self, schedule, tasks, steps, state)
         active = torch.ones(2, dtype=torch.bool) if schedule.active is None else schedule.active
         moves = _Moves(
@@ -354,7 +355,7 @@ class TorchEngine:
     ) -> Gradients:
         """Both players' losses and gradients on one batch; see :meth:`pymgan.contract.Engine.gradients`."""
         tasks = check_gradients(self, phi, data, rng, state)
-        state = state if state is not None else self.initial_state(tasks)
+        state = state if state is not None else self.initial_state(tasks, phi)
         batches = _Batches(data, rng, torch.zeros(tasks, dtype=torch.int64), self.latent)
         frame = Frame(
             phi.detach().expand(tasks, -1),

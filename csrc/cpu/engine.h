@@ -147,7 +147,7 @@ struct MetaCall {
   InnerSchedule<T> schedule;
   const T* phi0 = nullptr;       // [T,P]
   int64_t phi0_task = 0;         // stride between tasks; 0: shared
-  const T* spectral0 = nullptr;  // [U] of all tasks
+  const T* spectral0 = nullptr;  // [T,U] u of D's spectral norms
   Objective<T> objective;
   bool second_order = true;  // false: v_0 is taken to be v_K
   bool rates = false;

@@ -209,7 +209,8 @@ void meta_gradient(const Kernels<T>& kernels, Program& program, const StorageSch
     const MetaBuffers<T>& at = of_thread[thread];
     if (call.phi0_task != 0) pack(kernels, layout, call.phi0 + t * call.phi0_task, at.phi0);
     std::fill_n(at.step.state0, program.moments() * total, T{0});
-    if (layout.spectral_size > 0) pack_spectral(layout, call.spectral0, at.step.state0 + program.moments() * total);
+    if (layout.spectral_size > 0)
+      pack_spectral(layout, call.spectral0 + t * program.plan().spectral(), at.step.state0 + program.moments() * total);
     const auto end = loop.run(t, at.phi0, at.step, at.saved, call.trace + t * call.steps * kTrace);
     call.value[t] = end.valid ? descent.evaluate(t, end.phi, end.state, at) : std::numeric_limits<double>::quiet_NaN();
     bool valid = std::isfinite(call.value[t]);
