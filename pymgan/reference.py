@@ -548,10 +548,8 @@ class ReferenceEngine:
     def distance(self, kind: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Energy distance [T] and its cotangent; see :meth:`pymgan.contract.Engine.distance`."""
         check_distance(kind, a, b)
-        pairs = [
-            grad_and_value(energy)(x, y)
-            for x, y in zip(a.detach().flatten(2), b.detach().flatten(2), strict=True)
-        ]
+        tasks = zip(a.detach().flatten(2), b.detach().flatten(2), strict=True)
+        pairs = [grad_and_value(energy)(x, y) for x, y in tasks]
         cotangent = torch.stack([pair[0] for pair in pairs]).view(a.shape)
         return torch.stack([pair[1] for pair in pairs]).to(torch.float64), cotangent
 
