@@ -48,20 +48,18 @@ class Scores {
       o.kernels.head(h);
     }
     if (!i.stats) return;
-    bool finite = true;
     const bool traced = o.frame.trace && i.traced;
     if (i.index & kGenerator) {
-      finite &= std::isfinite(stats[0]);
+      o.judge(Player::generator, stats[0]);
       if (traced) o.frame.trace[0] = stats[0];
     }
     if (i.index & kDiscriminator) {
-      finite &= std::isfinite(stats[1]);
+      o.judge(Player::discriminator, stats[1]);
       if (traced) {
         o.frame.trace[1] = stats[1];
         std::copy(stats + 2, stats + 6, o.frame.trace + 4);
       }
     }
-    o.frame.valid &= finite;
   }
 
   void combine(const Instr& i) {
@@ -96,7 +94,7 @@ class Scores {
     o.kernels.penalty(h);
     if (!i.stats) return;
     if (o.frame.trace && i.traced) o.frame.trace[1] += static_cast<T>(h.value);
-    o.frame.valid &= std::isfinite(h.value);
+    o.judge(Player::discriminator, h.value);
   }
 
   // Uniform numbers: where a standard normal lies in its distribution.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 
 #include "interpreter.h"
 
@@ -59,6 +60,8 @@ class Operands {
   T* vector(const Ref& r, int number, Player p) const { return r ? part(r, p) + number * layout.total : nullptr; }
 
   T rate(Player p) const { return static_cast<T>(frame.rate[index(p)]); }
+  // A loss that is not finite ends the task, if the player is active.
+  void judge(Player p, double loss) const { frame.valid &= !active(p) || std::isfinite(loss); }
   bool active(Player p) const { return frame.active & (p == Player::generator ? kGenerator : kDiscriminator); }
 
   const Kernels<T>& kernels;
