@@ -3,8 +3,9 @@
 // is cut out, by extent.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
+
+#include "both.h"
 
 namespace pymgan {
 
@@ -16,14 +17,15 @@ struct Augmentation {
 };
 
 // In sites, of an extent.
-inline int64_t farthest_shift(int64_t extent) { return (extent + 4) / 8; }
-inline int64_t block_size(int64_t extent) { return (extent + 1) / 2; }
+PYMGAN_BOTH inline int64_t farthest_shift(int64_t extent) { return (extent + 4) / 8; }
+PYMGAN_BOTH inline int64_t block_size(int64_t extent) { return (extent + 1) / 2; }
 
 // Number `n` of a sample's row from a uniform one, of which rounding may have made 1.
-inline double augmentation_number(const Augmentation& a, int extents, const int64_t* extent, int n, double uniform) {
+PYMGAN_BOTH inline double augmentation_number(const Augmentation& a, int extents, const int64_t* extent, int n, double uniform) {
   if (a.brightness && n-- == 0) return uniform - 0.5;
   auto one_of = [&](int64_t choices) {
-    return static_cast<double>(std::min(static_cast<int64_t>(uniform * static_cast<double>(choices)), choices - 1));
+    const auto choice = static_cast<int64_t>(uniform * static_cast<double>(choices));
+    return static_cast<double>(choice < choices ? choice : choices - 1);
   };
   if (a.translation && n < extents) {
     const int64_t farthest = farthest_shift(extent[n]);

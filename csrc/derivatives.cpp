@@ -268,14 +268,15 @@ void write_gradient(Graph& g, const std::vector<Contribution>& all, Ref out, boo
       if (!terms[i].bias) instr.out.bias_offset = -1;
       instr.accumulate = more;
       // Of a diagonal: sums over rows, then over the elements of a number, in double.
-      int64_t scratch = t.diagonal() ? g.layout.target.pad(t.in) + 2 * g.layout.target.pad(t.n) : 0;
+      const bool packed = g.layout.target.packed;
+      int64_t scratch = t.diagonal() && packed ? g.layout.target.pad(t.in) + 2 * g.layout.target.pad(t.n) : 0;
       if (theta) {
         const int64_t weight = t.by_rows || t.diagonal() ? g.layout.packed_weight_size(t) : 0;
         const int64_t bias = t.bias >= 0 ? g.layout.packed_bias_size(t) : 0;
         instr.player = t.player;
         instr.theta = g.tensor(theta, tensor);
         instr.rate_scale = g.tensor(g.external(Slot::rate_scale, "rate_scale"), tensor);
-        scratch += weight + bias;
+        if (packed) scratch += weight + bias;
       }
       if (scratch > 0) instr.scratch = g.scratch("F" + std::to_string(tensor), scratch);
       g.emit(instr);

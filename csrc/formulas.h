@@ -6,6 +6,7 @@
 
 #include <array>
 
+#include "both.h"
 #include "plan.h"
 
 namespace pymgan {
@@ -59,7 +60,7 @@ struct Sigmoids {
 };
 
 template <class S>
-Sigmoids<S> sigmoids(S x) {
+PYMGAN_BOTH Sigmoids<S> sigmoids(S x) {
   const S t = exp(-abs(x));
   const S high = S(1.0) / (S(1.0) + t), low = t / (S(1.0) + t);
   return {where_positive(x, high, low), where_positive(x, low, high)};
@@ -70,44 +71,44 @@ Sigmoids<S> sigmoids(S x) {
 
 struct Identity {
   template <class S>
-  static S value(S x, S, S) {
+  PYMGAN_BOTH static S value(S x, S, S) {
     return x;
   }
   template <class S>
-  static Derivatives<S> derivatives(S, S, S) {
+  PYMGAN_BOTH static Derivatives<S> derivatives(S, S, S) {
     return {S(1.0), S(0.0), S(0.0)};
   }
 };
 
 struct LeakyReLU {  // p0: slope
   template <class S>
-  static S value(S x, S slope, S) {
+  PYMGAN_BOTH static S value(S x, S slope, S) {
     return where_positive(x, x, slope * x);
   }
   template <class S>
-  static Derivatives<S> derivatives(S ref, S slope, S) {
+  PYMGAN_BOTH static Derivatives<S> derivatives(S ref, S slope, S) {
     return {where_positive(ref, S(1.0), slope), S(0.0), S(0.0)};
   }
 };
 
 struct ReLU {
   template <class S>
-  static S value(S x, S, S) {
+  PYMGAN_BOTH static S value(S x, S, S) {
     return max(x, S(0.0));
   }
   template <class S>
-  static Derivatives<S> derivatives(S ref, S, S) {
+  PYMGAN_BOTH static Derivatives<S> derivatives(S ref, S, S) {
     return {where_positive(ref, S(1.0), S(0.0)), S(0.0), S(0.0)};
   }
 };
 
 struct ELU {  // p0: alpha
   template <class S>
-  static S value(S x, S alpha, S) {
+  PYMGAN_BOTH static S value(S x, S alpha, S) {
     return where_positive(x, x, alpha * expm1(x));
   }
   template <class S>
-  static Derivatives<S> derivatives(S a, S alpha, S) {
+  PYMGAN_BOTH static Derivatives<S> derivatives(S a, S alpha, S) {
     const S low = alpha * exp(a);
     const S bent = where_positive(a, S(0.0), low);
     return {where_positive(a, S(1.0), low), bent, bent};
@@ -116,11 +117,11 @@ struct ELU {  // p0: alpha
 
 struct SiLU {
   template <class S>
-  static S value(S x, S, S) {
+  PYMGAN_BOTH static S value(S x, S, S) {
     return x * sigmoids(x).of;
   }
   template <class S>
-  static Derivatives<S> derivatives(S a, S, S) {
+  PYMGAN_BOTH static Derivatives<S> derivatives(S a, S, S) {
     const auto [s, t] = sigmoids(a);
     const S st = s * t, d = t - s;
     return {s * (S(1.0) + a * t), st * (S(2.0) + a * d), st * (d * (S(3.0) + a * d) - S(2.0) * a * st)};
@@ -129,12 +130,12 @@ struct SiLU {
 
 struct Softplus {  // p0: beta, p1: threshold on beta x, above which it is linear
   template <class S>
-  static S value(S x, S beta, S threshold) {
+  PYMGAN_BOTH static S value(S x, S beta, S threshold) {
     const S y = beta * x;
     return where_positive(y - threshold, x, (max(y, S(0.0)) + log1p(exp(-abs(y)))) / beta);
   }
   template <class S>
-  static Derivatives<S> derivatives(S a, S beta, S threshold) {
+  PYMGAN_BOTH static Derivatives<S> derivatives(S a, S beta, S threshold) {
     const S y = beta * a;
     const auto [s, t] = sigmoids(y);
     const S second = where_positive(y - threshold, S(0.0), beta * s * t);
@@ -144,11 +145,11 @@ struct Softplus {  // p0: beta, p1: threshold on beta x, above which it is linea
 
 struct Tanh {
   template <class S>
-  static S value(S x, S, S) {
+  PYMGAN_BOTH static S value(S x, S, S) {
     return tanh(x);
   }
   template <class S>
-  static Derivatives<S> derivatives(S h, S, S) {
+  PYMGAN_BOTH static Derivatives<S> derivatives(S h, S, S) {
     const S first = (S(1.0) - h) * (S(1.0) + h);
     return {first, S(-2.0) * h * first, first * (S(6.0) * h * h - S(2.0))};
   }
@@ -156,11 +157,11 @@ struct Tanh {
 
 struct Sigmoid {
   template <class S>
-  static S value(S x, S, S) {
+  PYMGAN_BOTH static S value(S x, S, S) {
     return sigmoids(x).of;
   }
   template <class S>
-  static Derivatives<S> derivatives(S h, S, S) {
+  PYMGAN_BOTH static Derivatives<S> derivatives(S h, S, S) {
     const S first = h * (S(1.0) - h);
     const S bend = S(1.0) - S(2.0) * h;
     return {first, first * bend, first * (bend * bend - S(2.0) * first)};
@@ -169,29 +170,29 @@ struct Sigmoid {
 
 struct GELU {  // a Phi(a), with Phi the standard normal's distribution
   template <class S>
-  static S value(S x, S, S) {
+  PYMGAN_BOTH static S value(S x, S, S) {
     return x * distribution(x);
   }
   template <class S>
-  static Derivatives<S> derivatives(S a, S, S) {
+  PYMGAN_BOTH static Derivatives<S> derivatives(S a, S, S) {
     const S square = a * a, density = S(0.39894228040143267794) * exp(S(-0.5) * square);
     return {distribution(a) + a * density, density * (S(2.0) - square), density * a * (square - S(4.0))};
   }
 
  private:
   template <class S>
-  static S distribution(S x) {
+  PYMGAN_BOTH static S distribution(S x) {
     return S(0.5) * (S(1.0) + erf(S(0.70710678118654752440) * x));
   }
 };
 
 struct TanhGELU {  // a sigmoid(v), v = 2 sqrt(2 / pi) (a + 0.044715 a^3)
   template <class S>
-  static S value(S x, S, S) {
+  PYMGAN_BOTH static S value(S x, S, S) {
     return x * sigmoids(inner(x)).of;
   }
   template <class S>
-  static Derivatives<S> derivatives(S a, S, S) {
+  PYMGAN_BOTH static Derivatives<S> derivatives(S a, S, S) {
     const S c(kCubic), two(kScale), square = a * a;
     const S v1 = two * (S(1.0) + S(3.0) * c * square), v2 = two * S(6.0) * c * a, v3 = two * S(6.0) * c;
     const auto [s, t] = sigmoids(inner(a));
@@ -204,37 +205,38 @@ struct TanhGELU {  // a sigmoid(v), v = 2 sqrt(2 / pi) (a + 0.044715 a^3)
  private:
   static constexpr double kScale = 1.59576912160573071176, kCubic = 0.044715;
   template <class S>
-  static S inner(S x) {
+  PYMGAN_BOTH static S inner(S x) {
     return S(kScale) * (x + S(kCubic) * x * x * x);
   }
 };
 
 struct NegativePart {
   template <class S>
-  static S value(S x, S, S) {
+  PYMGAN_BOTH static S value(S x, S, S) {
     return where_positive(x, S(0.0), x);
   }
   template <class S>
-  static Derivatives<S> derivatives(S a, S, S) {
+  PYMGAN_BOTH static Derivatives<S> derivatives(S a, S, S) {
     return {where_positive(a, S(0.0), S(1.0)), S(0.0), S(0.0)};
   }
 };
 
 struct InverseRoot {  // p0: eps
   template <class S>
-  static S value(S x, S eps, S) {
+  PYMGAN_BOTH static S value(S x, S eps, S) {
     return S(1.0) / sqrt(x + eps);
   }
   template <class S>
-  static Derivatives<S> derivatives(S h, S, S) {
+  PYMGAN_BOTH static Derivatives<S> derivatives(S h, S, S) {
     const S square = h * h, cube = h * square;
     return {S(-0.5) * cube, S(0.75) * cube * square, S(-1.875) * cube * square * square};
   }
 };
 
 // Calls visitor with the struct of `activation`.
+PYMGAN_CALLS_EITHER
 template <class Visitor>
-auto visit(Activation activation, const Visitor& visitor) {
+PYMGAN_BOTH auto visit(Activation activation, const Visitor& visitor) {
   switch (activation) {
     case Activation::leaky_relu:
       return visitor(LeakyReLU{});
@@ -274,7 +276,7 @@ struct LossTerm {
 
 struct NoRealTerm {
   template <class S>
-  static LossTerm<S> g_real(S, S) {
+  PYMGAN_BOTH static LossTerm<S> g_real(S, S) {
     return {S(0.0), S(0.0), S(0.0)};
   }
 };
@@ -282,17 +284,17 @@ struct NoRealTerm {
 // -log D with D = sigmoid(s): softplus(-s), softplus(s), (1 - e) softplus(-s) + e softplus(s).
 struct Nonsaturating : NoRealTerm {
   template <class S>
-  static LossTerm<S> g(S s, S) {
+  PYMGAN_BOTH static LossTerm<S> g(S s, S) {
     const auto [of, of_minus] = sigmoids(s);
     return {max(-s, S(0.0)) + log1p(exp(-abs(s))), -of_minus, of * of_minus};
   }
   template <class S>
-  static LossTerm<S> d_fake(S s, S) {
+  PYMGAN_BOTH static LossTerm<S> d_fake(S s, S) {
     const auto [of, of_minus] = sigmoids(s);
     return {max(s, S(0.0)) + log1p(exp(-abs(s))), of, of * of_minus};
   }
   template <class S>
-  static LossTerm<S> d_real(S s, S e) {
+  PYMGAN_BOTH static LossTerm<S> d_real(S s, S e) {
     const auto [of, of_minus] = sigmoids(s);
     const S value = (S(1.0) - e) * max(-s, S(0.0)) + e * max(s, S(0.0)) + log1p(exp(-abs(s)));
     return {value, e * of - (S(1.0) - e) * of_minus, of * of_minus};
@@ -302,7 +304,7 @@ struct Nonsaturating : NoRealTerm {
 // log(1 - D), the minimax loss: -softplus(s); D's as before.
 struct Saturating : Nonsaturating {
   template <class S>
-  static LossTerm<S> g(S s, S e) {
+  PYMGAN_BOTH static LossTerm<S> g(S s, S e) {
     const LossTerm<S> t = Nonsaturating::d_fake(s, e);
     return {-t.value, -t.first, -t.second};
   }
@@ -311,7 +313,7 @@ struct Saturating : Nonsaturating {
 // Of relative scores: G plays D's game with the roles exchanged.
 struct Relativistic : Nonsaturating {
   template <class S>
-  static LossTerm<S> g_real(S s, S e) {
+  PYMGAN_BOTH static LossTerm<S> g_real(S s, S e) {
     return Nonsaturating::d_fake(s, e);
   }
 };
@@ -319,16 +321,16 @@ struct Relativistic : Nonsaturating {
 // -s, relu(1 + s), relu(1 - s)
 struct Hinge : NoRealTerm {
   template <class S>
-  static LossTerm<S> g(S s, S) {
+  PYMGAN_BOTH static LossTerm<S> g(S s, S) {
     return {-s, S(-1.0), S(0.0)};
   }
   template <class S>
-  static LossTerm<S> d_fake(S s, S) {
+  PYMGAN_BOTH static LossTerm<S> d_fake(S s, S) {
     const S margin = S(1.0) + s;
     return {max(margin, S(0.0)), where_positive(margin, S(1.0), S(0.0)), S(0.0)};
   }
   template <class S>
-  static LossTerm<S> d_real(S s, S) {
+  PYMGAN_BOTH static LossTerm<S> d_real(S s, S) {
     const S margin = S(1.0) - s;
     return {max(margin, S(0.0)), where_positive(margin, S(-1.0), S(0.0)), S(0.0)};
   }
@@ -337,21 +339,21 @@ struct Hinge : NoRealTerm {
 // (s - 1)^2 / 2, s^2 / 2, (s - (1 - e))^2 / 2
 struct LeastSquares : NoRealTerm {
   template <class S>
-  static LossTerm<S> g(S s, S) {
+  PYMGAN_BOTH static LossTerm<S> g(S s, S) {
     return half_square(s - S(1.0));
   }
   template <class S>
-  static LossTerm<S> d_fake(S s, S) {
+  PYMGAN_BOTH static LossTerm<S> d_fake(S s, S) {
     return half_square(s);
   }
   template <class S>
-  static LossTerm<S> d_real(S s, S e) {
+  PYMGAN_BOTH static LossTerm<S> d_real(S s, S e) {
     return half_square(s - (S(1.0) - e));
   }
 
  private:
   template <class S>
-  static LossTerm<S> half_square(S d) {
+  PYMGAN_BOTH static LossTerm<S> half_square(S d) {
     return {S(0.5) * d * d, d, S(1.0)};
   }
 };
@@ -359,22 +361,23 @@ struct LeastSquares : NoRealTerm {
 // -s, s, -s
 struct Wasserstein : NoRealTerm {
   template <class S>
-  static LossTerm<S> g(S s, S) {
+  PYMGAN_BOTH static LossTerm<S> g(S s, S) {
     return {-s, S(-1.0), S(0.0)};
   }
   template <class S>
-  static LossTerm<S> d_fake(S s, S) {
+  PYMGAN_BOTH static LossTerm<S> d_fake(S s, S) {
     return {s, S(1.0), S(0.0)};
   }
   template <class S>
-  static LossTerm<S> d_real(S s, S) {
+  PYMGAN_BOTH static LossTerm<S> d_real(S s, S) {
     return {-s, S(-1.0), S(0.0)};
   }
 };
 
 // Calls visitor with the struct of `loss`.
+PYMGAN_CALLS_EITHER
 template <class Visitor>
-auto visit(Loss loss, const Visitor& visitor) {
+PYMGAN_BOTH auto visit(Loss loss, const Visitor& visitor) {
   switch (loss) {
     case Loss::saturating:
       return visitor(Saturating{});
@@ -398,14 +401,14 @@ inline constexpr double kPenaltyEpsilon = 1e-12;
 // A penalty in the squared norm n of a gradient, eps >= 0 beside it, and its derivatives by n.
 struct HalfSquare {
   template <class S>
-  static LossTerm<S> of(S n, S) {
+  PYMGAN_BOTH static LossTerm<S> of(S n, S) {
     return {S(0.5) * n, S(0.5), S(0.0)};
   }
 };
 
 struct Square {
   template <class S>
-  static LossTerm<S> of(S n, S) {
+  PYMGAN_BOTH static LossTerm<S> of(S n, S) {
     return {n, S(1.0), S(0.0)};
   }
 };
@@ -413,15 +416,16 @@ struct Square {
 // (|e| - 1)^2 with |e| = sqrt(n + eps)
 struct UnitNorm {
   template <class S>
-  static LossTerm<S> of(S n, S eps) {
+  PYMGAN_BOTH static LossTerm<S> of(S n, S eps) {
     const S norm = sqrt(n + eps), off = norm - S(1.0);
     return {off * off, off / norm, S(0.5) / (norm * norm * norm)};
   }
 };
 
 // Calls visitor with the struct of `kind`.
+PYMGAN_CALLS_EITHER
 template <class Visitor>
-auto visit(PenaltyKind kind, const Visitor& visitor) {
+PYMGAN_BOTH auto visit(PenaltyKind kind, const Visitor& visitor) {
   switch (kind) {
     case PenaltyKind::wgan_gp:
       return visitor(UnitNorm{});

@@ -38,7 +38,7 @@ Layout::Layout(const Plan& plan, const Target& chosen)
   add_network(plan.discriminator, Player::discriminator);
   for (Tensor& t : tensors) {
     int64_t& at = size[index(t.player)];
-    t.by_rows = target.packed && t.n <= target.narrow && !t.diagonal();
+    t.by_rows = (target.by_rows || (target.packed && t.n <= target.narrow)) && !t.diagonal();
     t.packed_weight = at;
     at += packed_weight_size(t);
     if (t.bias >= 0) {

@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <string>
 
+#include "both.h"
+
 namespace pymgan {
 
 enum class Optimiser : uint8_t { sgd, normalised, momentum, nesterov, rmsprop, adam, optimistic, extragradient };
@@ -56,11 +58,11 @@ struct Sgd {
   static constexpr int kMoments = 0;
   static constexpr bool kReadsGradient = false;
   template <class S>
-  static Moved<S> move(S f, Moments<S> m, const Knobs<S>&) {
+  PYMGAN_BOTH static Moved<S> move(S f, Moments<S> m, const Knobs<S>&) {
     return {f, m};
   }
   template <class S>
-  static Pulled<S> adjoint(S, Moments<S>, S a, Moments<S> v, const Knobs<S>&) {
+  PYMGAN_BOTH static Pulled<S> adjoint(S, Moments<S>, S a, Moments<S> v, const Knobs<S>&) {
     return {a, v};
   }
 };
@@ -70,11 +72,11 @@ struct Normalised {
   static constexpr int kMoments = 0;
   static constexpr bool kReadsGradient = true;
   template <class S>
-  static Moved<S> move(S f, Moments<S> m, const Knobs<S>& k) {
+  PYMGAN_BOTH static Moved<S> move(S f, Moments<S> m, const Knobs<S>& k) {
     return {f / k.norm, m};
   }
   template <class S>
-  static Pulled<S> adjoint(S f, Moments<S> m, S a, Moments<S> v, const Knobs<S>& k) {
+  PYMGAN_BOTH static Pulled<S> adjoint(S f, Moments<S> m, S a, Moments<S> v, const Knobs<S>& k) {
     return {(a - move(f, m, k).direction * k.along) / k.norm, v};
   }
 };
@@ -84,12 +86,12 @@ struct Momentum {
   static constexpr int kMoments = 1;
   static constexpr bool kReadsGradient = false;
   template <class S>
-  static Moved<S> move(S f, Moments<S> m, const Knobs<S>& k) {
+  PYMGAN_BOTH static Moved<S> move(S f, Moments<S> m, const Knobs<S>& k) {
     const S next = k.momentum * m.first + f;
     return {next, {next, m.second}};
   }
   template <class S>
-  static Pulled<S> adjoint(S, Moments<S>, S a, Moments<S> v, const Knobs<S>& k) {
+  PYMGAN_BOTH static Pulled<S> adjoint(S, Moments<S>, S a, Moments<S> v, const Knobs<S>& k) {
     const S w = v.first + a;
     return {w, {k.momentum * w, v.second}};
   }
@@ -100,12 +102,12 @@ struct Nesterov {
   static constexpr int kMoments = 1;
   static constexpr bool kReadsGradient = false;
   template <class S>
-  static Moved<S> move(S f, Moments<S> m, const Knobs<S>& k) {
+  PYMGAN_BOTH static Moved<S> move(S f, Moments<S> m, const Knobs<S>& k) {
     const S next = k.momentum * m.first + f;
     return {f + k.momentum * next, {next, m.second}};
   }
   template <class S>
-  static Pulled<S> adjoint(S, Moments<S>, S a, Moments<S> v, const Knobs<S>& k) {
+  PYMGAN_BOTH static Pulled<S> adjoint(S, Moments<S>, S a, Moments<S> v, const Knobs<S>& k) {
     const S next = v.first + k.momentum * a;
     return {a + next, {k.momentum * next, v.second}};
   }
@@ -116,12 +118,12 @@ struct RMSProp {
   static constexpr int kMoments = 1;
   static constexpr bool kReadsGradient = true;
   template <class S>
-  static Moved<S> move(S f, Moments<S> m, const Knobs<S>& k) {
+  PYMGAN_BOTH static Moved<S> move(S f, Moments<S> m, const Knobs<S>& k) {
     const S square = k.beta2 * m.first + k.rest2 * f * f;
     return {f / sqrt(square + k.eps), {square, m.second}};
   }
   template <class S>
-  static Pulled<S> adjoint(S f, Moments<S> m, S a, Moments<S> v, const Knobs<S>& k) {
+  PYMGAN_BOTH static Pulled<S> adjoint(S f, Moments<S> m, S a, Moments<S> v, const Knobs<S>& k) {
     const Moved<S> moved = move(f, m, k);
     const S inner = moved.moments.first + k.eps;
     const S square = v.first - S(0.5) * a * moved.direction / inner;
@@ -134,12 +136,12 @@ struct Adam {
   static constexpr int kMoments = 2;
   static constexpr bool kReadsGradient = true;
   template <class S>
-  static Moved<S> move(S f, Moments<S> m, const Knobs<S>& k) {
+  PYMGAN_BOTH static Moved<S> move(S f, Moments<S> m, const Knobs<S>& k) {
     const S mean = k.beta1 * m.first + k.rest1 * f, square = k.beta2 * m.second + k.rest2 * f * f;
     return {mean / k.bias1 / sqrt(square / k.bias2 + k.eps), {mean, square}};
   }
   template <class S>
-  static Pulled<S> adjoint(S f, Moments<S> m, S a, Moments<S> v, const Knobs<S>& k) {
+  PYMGAN_BOTH static Pulled<S> adjoint(S f, Moments<S> m, S a, Moments<S> v, const Knobs<S>& k) {
     const Moved<S> moved = move(f, m, k);
     const S inner = moved.moments.second / k.bias2 + k.eps;
     const S mean = v.first + a / (k.bias1 * sqrt(inner));
@@ -154,19 +156,20 @@ struct Optimistic {
   static constexpr int kMoments = 1;
   static constexpr bool kReadsGradient = false;
   template <class S>
-  static Moved<S> move(S f, Moments<S> m, const Knobs<S>& k) {
+  PYMGAN_BOTH static Moved<S> move(S f, Moments<S> m, const Knobs<S>& k) {
     return {f + k.past * (f - m.first), {f, m.second}};
   }
   template <class S>
-  static Pulled<S> adjoint(S, Moments<S>, S a, Moments<S> v, const Knobs<S>& k) {
+  PYMGAN_BOTH static Pulled<S> adjoint(S, Moments<S>, S a, Moments<S> v, const Knobs<S>& k) {
     const S again = k.past * a;
     return {a + again + v.first, {-again, v.second}};
   }
 };
 
 // Calls visitor with the struct of `kind`.
+PYMGAN_CALLS_EITHER
 template <class Visitor>
-auto visit(Optimiser kind, const Visitor& visitor) {
+PYMGAN_BOTH auto visit(Optimiser kind, const Visitor& visitor) {
   switch (kind) {
     case Optimiser::normalised:
       return visitor(Normalised{});

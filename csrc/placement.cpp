@@ -57,8 +57,14 @@ void Graph::bring_transposed() {
       const int64_t row = layout.target.pad((instr.adjoint ? w.back : w.forward).most_taps * instr.depth);
       instr.scratch = scratch("window", 2 * (kWindowTile + layout.target.narrow) * row);
     }
-    if (instr.op == Op::softmax) instr.scratch = scratch("softmax", 2 * layout.groups[instr.map].count);
-    if (instr.op == Op::diagonal) instr.scratch = scratch("numbers", 3 * layout.target.pad(instr.columns));
+    if (instr.op == Op::product && instr.dot_out && layout.target.tile > 0) {
+      // Of each row, which may be one of several sites, and tile.
+      const int sites = instr.window >= 0 ? layout.windows[instr.window].forward.out_sites : 1;
+      const int tiles = (layout.tensors[instr.b0.tensor].n + layout.target.tile - 1) / layout.target.tile;
+      instr.scratch = scratch("dots", int64_t{instr.rows} * sites * tiles);
+    }
+    if (instr.op == Op::softmax && layout.target.packed) instr.scratch = scratch("softmax", 2 * layout.groups[instr.map].count);
+    if (instr.op == Op::diagonal && layout.target.packed) instr.scratch = scratch("numbers", 3 * layout.target.pad(instr.columns));
     visit_operands(instr, [&](const Ref& r, bool written) {
       if (written && value(r).shape == Shape::parameters)
         std::erase_if(transposed, [&](const auto& entry) { return entry.first.first == r.value; });

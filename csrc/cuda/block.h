@@ -1,0 +1,145 @@
+// A block of threads, in phases. Code between two barriers is a function of the element that a thread works on; code
+// outside of phases is the same for all threads, which each execute it on a GPU. What is computed there may come from
+// sums (below), never from memory that a phase has yet to write.
+//
+// The same headers compile for the host. A phase is then a loop over its elements in a random order, so that a phase
+// that reads what it writes itself, which wants a barrier, gives other results from run to run.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define PYMGAN_DEVICE __device__ __forceinline__
+#else
+#include <random>
+#include <vector>
+#define PYMGAN_DEVICE inline
+#endif
+
+namespace pymgan::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr int kThreads = 256;  // of a block
+inline constexpr int kWarps = kThreads / kWarp;
+
+#ifdef __CUDACC__
+
+class Block {
+ public:
+  // partial: [kThreads], shared
+  __device__ explicit Block(double* partial) : partial_(partial) {}
+
+  // A phase: f(i) for i < n.
+  template <class F>
+  __device__ __forceinline__ void each(int n, F f) {
+    for (int i = threadIdx.x; i < n; i += kThreads) f(i);
+    __syncthreads();
+  }
+
+  // A phase in which a whole warp works on each i < n: f(i), with fragments (fragments.h) or warp sums inside.
+  template <class F>
+  __device__ __forceinline__ void warps(int n, F f) {
+    for (int i = threadIdx.x / kWarp; i < n; i += kWarps) f(i);
+    __syncthreads();
+  }
+
+  // The sum of f(i) over i < n, for everyone, in an order of its own that is always the same.
+  template <class F>
+  __device__ __forceinline__ double sum(int n, F f) {
+    double own = 0;
+    for (int i = threadIdx.x; i < n; i += kThreads) own += f(i);
+    return reduce(own);
+  }
+
+  // The sum of what every thread has of its own.
+  __device__ __forceinline__ double reduce(double own) {
+    partial_[threadIdx.x] = own;
+    __syncthreads();
+    for (int half = kThreads / 2; half > 0; half /= 2) {
+      if (threadIdx.x < half) partial_[threadIdx.x] += partial_[threadIdx.x + half];
+      __syncthreads();
+    }
+    own = partial_[0];
+    __syncthreads();
+    return own;
+  }
+
+ private:
+  double* partial_;
+};
+
+// Inside of `warps`: the sum of f(i) over i < n, for every lane.
+template <class F>
+__device__ __forceinline__ float warp_sum(int n, F f) {
+  float own = 0;
+  for (int i = threadIdx.x % kWarp; i < n; i += kWarp) own += f(i);
+  for (int step = kWarp / 2; step > 0; step /= 2) own += __shfl_xor_sync(0xffffffffu, own, step);
+  return own;
+}
+
+// Inside of `warps`: f() by one lane.
+template <class F>
+__device__ __forceinline__ void one_lane(F f) {
+  if (threadIdx.x % kWarp == 0) f();
+}
+
+#else
+
+class Block {
+ public:
+  explicit Block(uint64_t seed) : random_(seed) {}
+
+  template <class F>
+  void each(int n, F f) {
+    // i -> (first + i * step) mod n meets every element once if step and n have no common factor.
+    if (n <= 0) return;
+    int64_t step = 1 + static_cast<int64_t>(random_() % n);
+    while (common_factor(step, n) != 1) step = step % n + 1;
+    int64_t at = static_cast<int64_t>(random_() % n);
+    for (int i = 0; i < n; ++i, at = (at + step) % n) f(static_cast<int>(at));
+  }
+
+  template <class F>
+  void warps(int n, F f) {
+    each(n, f);
+  }
+
+  double reduce(double own) { return own; }
+
+  template <class F>
+  double sum(int n, F f) {
+    double partial[kThreads] = {};
+    for (int i = 0; i < n; ++i) partial[i % kThreads] += f(i);
+    for (int half = kThreads / 2; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) partial[i] += partial[i + half];
+    return partial[0];
+  }
+
+ private:
+  static int64_t common_factor(int64_t a, int64_t b) {
+    while (b != 0) {
+      const int64_t rest = a % b;
+      a = b, b = rest;
+    }
+    return a;
+  }
+  std::minstd_rand random_;
+};
+
+template <class F>
+float warp_sum(int n, F f) {
+  float partial[kWarp] = {};
+  for (int i = 0; i < n; ++i) partial[i % kWarp] += f(i);
+  for (int step = kWarp / 2; step > 0; step /= 2)
+    for (int i = 0; i < step; ++i) partial[i] += partial[i + step];
+  return partial[0];
+}
+
+template <class F>
+void one_lane(F f) {
+  f();
+}
+
+#endif
+
+}  // namespace pymgan::cuda
