@@ -21,7 +21,8 @@ PYMGAN_BOTH inline int64_t farthest_shift(int64_t extent) { return (extent + 4) 
 PYMGAN_BOTH inline int64_t block_size(int64_t extent) { return (extent + 1) / 2; }
 
 // Number `n` of a sample's row from a uniform one, of which rounding may have made 1.
-PYMGAN_BOTH inline double augmentation_number(const Augmentation& a, int extents, const int64_t* extent, int n, double uniform) {
+PYMGAN_BOTH inline double augmentation_number(const Augmentation& a, int extents, const int64_t* extent, int n,
+                                              double uniform) {
   if (a.brightness && n-- == 0) return uniform - 0.5;
   auto one_of = [&](int64_t choices) {
     const auto choice = static_cast<int64_t>(uniform * static_cast<double>(choices));

@@ -1,7 +1,6 @@
 // The Python module and the cpu engine in it. Buffers arrive as addresses (pymgan/engine.py has checked shapes, dtypes
 // and contiguity); calls release the GIL.
 #include "bindings.h"
-#include "bindings_calls.h"
 
 #include <pybind11/stl.h>
 
@@ -10,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "bindings_calls.h"
 #include "cpu/engine.h"
 #include "cpu/interpreter.h"
 #include "cpu/kernels.h"

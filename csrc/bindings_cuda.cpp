@@ -18,17 +18,28 @@ class CudaHostEngine {
     engine_ = std::make_unique<cuda::HostEngine>(plan, game);
   }
 
-  Program& program() { return engine_->program(); }
-  int64_t saved_elements(int steps) { return engine_->saved_elements(schedule_storage(storage_, steps), steps); }
-  int64_t adapt_workspace(int64_t tasks) { return engine_->adapt_workspace(tasks); }
+  Program& program() { return engine_->launches().program(); }
+  int64_t saved_elements(int steps) {
+    return engine_->launches().saved_elements(schedule_storage(storage_, steps), steps);
+  }
+  int64_t adapt_workspace(int64_t tasks) {
+    cuda::Image image;
+    return tasks * engine_->launches().adapt(schedule_storage(storage_, 1), 1, image).places.each;
+  }
   int64_t pull_workspace(const std::vector<std::string>& support, const std::vector<std::string>& keep, bool rates,
                          bool scaled, int steps, int64_t tasks) {
-    return engine_->pull_workspace(schedule_storage(storage_, steps), halves_of(support, keep), rates, scaled, steps,
-                                   tasks);
+    cuda::Image image;
+    const StorageSchedule storage = schedule_storage(storage_, steps);
+    return tasks *
+           engine_->launches().pullback(storage, halves_of(support, keep), rates, scaled, steps, image).places.each;
   }
-  int64_t gradients_workspace(bool full, int64_t tasks) { return engine_->gradients_workspace(full, tasks); }
+  int64_t gradients_workspace(bool full, int64_t tasks) {
+    cuda::Image image;
+    return tasks * engine_->launches().gradients(full, image).places.each;
+  }
   int64_t generate_workspace(int batch, bool vjp, int64_t tasks) {
-    return engine_->generate_workspace(batch, vjp, tasks);
+    cuda::Image image;
+    return tasks * engine_->launches().generate(batch, vjp, image).places.each;
   }
   void adapt(const py::dict& d) {
     const auto c = adapt_call<float>(d);
@@ -49,6 +60,15 @@ class CudaHostEngine {
     const auto c = generate_call<float>(d);
     py::gil_scoped_release release;
     engine_->generate(c);
+  }
+  // out [tasks][count][features]
+  void noise(uint64_t seed, Address task_numbers, int64_t step, uint32_t stream, int64_t tasks, int count, int features,
+             Address out) {
+    cuda::NoiseCall c;
+    c.tasks = tasks, c.numbers = count * features, c.seed = seed, c.stream = stream, c.step = step;
+    c.task = pointer<const int64_t>(task_numbers), c.out = pointer<float>(out);
+    py::gil_scoped_release release;
+    engine_->noise(c);
   }
 
  private:
@@ -71,5 +91,6 @@ void bind_cuda_host(py::module_& m) {
       .def("adapt", &E::adapt)
       .def("pullback", &E::pullback)
       .def("gradients", &E::gradients)
-      .def("generate", &E::generate);
+      .def("generate", &E::generate)
+      .def("noise", &E::noise);
 }

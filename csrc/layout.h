@@ -19,9 +19,9 @@ inline constexpr int index(Player p) { return static_cast<int>(p); }
 
 // How an engine lays its buffers out.
 struct Target {
-  int lanes = 1;        // rows and packed columns are padded to a multiple of this
-  int narrow = 0;       // weights with at most this many outputs are stored row by row
-  bool packed = false;  // weights live in [N/lanes][K][lanes] panels; products with W (not W^T) need them transposed
+  int lanes = 1;         // rows and packed columns are padded to a multiple of this
+  int narrow = 0;        // weights with at most this many outputs are stored row by row
+  bool packed = false;   // weights live in [N/lanes][K][lanes] panels; products with W (not W^T) need them transposed
   bool by_rows = false;  // all weights are stored row by row, rows padded
   int tile = 0;          // columns of a product that are made together: dots are summed up from tile to tile
   int64_t pad(int64_t n) const { return (n + lanes - 1) / lanes * lanes; }

@@ -63,8 +63,10 @@ void Graph::bring_transposed() {
       const int tiles = (layout.tensors[instr.b0.tensor].n + layout.target.tile - 1) / layout.target.tile;
       instr.scratch = scratch("dots", int64_t{instr.rows} * sites * tiles);
     }
-    if (instr.op == Op::softmax && layout.target.packed) instr.scratch = scratch("softmax", 2 * layout.groups[instr.map].count);
-    if (instr.op == Op::diagonal && layout.target.packed) instr.scratch = scratch("numbers", 3 * layout.target.pad(instr.columns));
+    if (instr.op == Op::softmax && layout.target.packed)
+      instr.scratch = scratch("softmax", 2 * layout.groups[instr.map].count);
+    if (instr.op == Op::diagonal && layout.target.packed)
+      instr.scratch = scratch("numbers", 3 * layout.target.pad(instr.columns));
     visit_operands(instr, [&](const Ref& r, bool written) {
       if (written && value(r).shape == Shape::parameters)
         std::erase_if(transposed, [&](const auto& entry) { return entry.first.first == r.value; });

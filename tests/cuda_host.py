@@ -3,11 +3,14 @@ order. For tests; csrc/cuda/block.h says what it finds."""
 
 from __future__ import annotations
 
+import math
+
+import pymgan._core as _core
 import torch
 from torch import Tensor
 
-import pymgan._core as _core
 from pymgan.buffers import BufferPool
+from pymgan.checks import check_noise
 from pymgan.contract import Data, MetaGradient, Objective, Rng, Schedule
 from pymgan.cpu_engine import CpuEngine
 from pymgan.gan import GAN
@@ -52,6 +55,13 @@ class CudaHostEngine(CpuEngine):
         self._pool = BufferPool(self.dtype)
         self._core = _core.CudaHostEngine(self.plan.core, game, storage)
         self.moments = self._core.program.moments
+
+    def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
+        numbers = check_noise(rng, tasks, n, step, stream)
+        out = torch.empty(tasks, n, *self.latent)
+        features = math.prod(self.latent)
+        self._core.noise(rng.seed, numbers.data_ptr(), step, stream, tasks, n, features, out.data_ptr())
+        return out
 
     def meta_gradient(
         self,

@@ -9,6 +9,7 @@ import torch
 import pymgan
 from pymgan.contract import Engine
 from pymgan.engine import instruction_sets
+from tests.cuda_host import CudaHostEngine
 from tests.oracle_cases import Case
 
 Make = Callable[[Case], Engine]
@@ -32,9 +33,14 @@ def make(
     return build
 
 
+def cuda_host(case: Case) -> Engine:
+    """The CUDA engine's host build."""
+    return CudaHostEngine(case.gan, **case.inner_loop(), storage=case.storage)
+
+
 def all_engines() -> dict[str, Make]:
-    """By id: cpu on each instruction set and torch, in both dtypes."""
-    found = {}
+    """By id: cpu on each instruction set and torch, in both dtypes, and the CUDA engine's host build."""
+    found: dict[str, Make] = {"cuda-host-float32": cuda_host}
     for name, dtype in (("float32", torch.float32), ("float64", torch.float64)):
         for isa in instruction_sets()[1]:
             found[f"cpu-{isa}-{name}"] = make("cpu", isa=isa, dtype=dtype)

@@ -10,7 +10,7 @@ class Augments {
  public:
   PYMGAN_DEVICE explicit Augments(Operands& operands) : o(operands) {}
 
-  PYMGAN_DEVICE void draw(const Code& c) {
+  PYMGAN_DEVICE_CALL void draw(const Code& c) {
     NoiseKey key = o.task.key;
     key.stream = kAugmentStream;
     float* out = o.at(c.out);
@@ -27,7 +27,7 @@ class Augments {
     });
   }
 
-  PYMGAN_DEVICE void augment(const Code& c) {
+  PYMGAN_DEVICE_CALL void augment(const Code& c) {
     const int channels = o.t.channels, sites = o.t.x.channels * o.t.x.sites / channels;
     // Flat samples have torch's order.
     const bool by_site = o.t.x.sites == sites;

@@ -10,10 +10,12 @@
 
 #ifdef __CUDACC__
 #define PYMGAN_DEVICE __device__ __forceinline__
+#define PYMGAN_DEVICE_CALL __device__ __noinline__  // what is compiled once
 #else
 #include <random>
 #include <vector>
 #define PYMGAN_DEVICE inline
+#define PYMGAN_DEVICE_CALL inline
 #endif
 
 namespace pymgan::cuda {

@@ -8,43 +8,79 @@
 namespace pymgan::cuda {
 
 struct Listing {
-  const Code* code = nullptr;
-  int32_t count = 0;
+  int32_t first = 0, count = 0;  // in Launch::codes
 };
 
 // Where a task's buffers begin in its part of the workspace, in elements; -1: it has none.
 struct Places {
-  int64_t phi = -1, state = -1;      // [total], [state_size]: before the first step
-  int64_t carried[2] = {-1, -1};     // [snapshot], in turn, so that the last finite one survives
-  int64_t residual = -1;             // of a step that keeps nothing
-  int64_t arena = -1;                // of temps
+  int64_t phi = -1, state = -1;                 // [total], [state_size]: before the first step
+  int64_t carried[2] = {-1, -1};                // [snapshot], in turn, so that the last finite one survives
+  int64_t residual = -1;                        // of a step that keeps nothing
+  int64_t arena = -1;                           // of temps
   int64_t v = -1, v_moment = -1, d_scale = -1;  // [C] vectors each
-  int64_t scratch = -1;              // [scratch_slots][snapshot]
-  int64_t scale = -1;                // [total], learned rates
-  int64_t each = 0;                  // of one task
+  int64_t scratch = -1;                         // [scratch_slots][snapshot]
+  int64_t scale = -1;                           // [total], learned rates
+  int64_t each = 0;                             // of one task
 };
 
 struct Launch {
   Tables tables;
-  Listing step[2][2];                    // by StepForm: penalised, extra
-  const Listing* pull = nullptr;         // [steps][2][2]
-  Listing list;                          // gradients, generate, generate_vjp
-  const Action* actions = nullptr;       // of the pull-back
+  const Code* codes = nullptr;
+  Listing step[2][2];               // by StepForm: penalised, extra
+  const Listing* pull = nullptr;    // [steps][2][2]
+  Listing list;                     // gradients, generate, generate_vjp
+  const Action* actions = nullptr;  // of the pull-back
   int32_t action_count = 0, kept_slots = 0;
   const int32_t* slot_of_step = nullptr;  // [steps + 1]
   const int32_t* flat = nullptr;          // [total], of every packed element its place in torch's phi; -1: padding
   const uint8_t* optimisers = nullptr;    // kinds of the game
+  const Halves* halves = nullptr;         // [cotangents], of the pull-back
+  int32_t cotangents = 0;
   int64_t parameters = 0, snapshot = 0, residual_elements = 0, saved_each = 0, spectral = 0;
-  int32_t steps = 0, penalty_every = 0;   // 0: no penalty
+  int32_t steps = 0, penalty_every = 0;  // 0: no penalty
   bool keep_all = false, fused = false, fast = false;
   Places places;
+  int32_t arena = 0;          // elements of temps
+  bool arena_shared = false;  // they live in the block's shared memory
   float* workspace = nullptr;
+};
+
+// cpu::PullCall, as a kernel takes it.
+struct PullArguments {
+  int64_t tasks = 0;
+  cpu::Batches<float> batches;
+  cpu::InnerSchedule<float> schedule;
+  bool rates = false;
+  const double* weight = nullptr;
+  uint8_t* valid = nullptr;
+  float* saved = nullptr;
+  const float *v = nullptr, *v_moment = nullptr;
+  float *v0 = nullptr, *v_moment0 = nullptr;
+  double* d_rate = nullptr;
+  float* d_scale = nullptr;
+};
+
+// Standard normals of (seed, task, step, stream).
+struct NoiseCall {
+  int64_t tasks = 0;
+  int32_t numbers = 0;  // of a task
+  uint64_t seed = 0;
+  uint32_t stream = 0;
+  const int64_t* task = nullptr;  // [tasks] global numbers
+  int64_t step = 0;
+  float* out = nullptr;  // [tasks][numbers]
 };
 
 class TaskCall {
  public:
-  PYMGAN_DEVICE TaskCall(Block& block, const Launch& launch, int64_t task)
-      : block(block), l(launch), t(launch.tables), number(task), room(launch.workspace + task * launch.places.each) {}
+  // shared: room for the temps, where the launch says so
+  PYMGAN_DEVICE TaskCall(Block& block, const Launch& launch, int64_t task, float* shared = nullptr)
+      : block(block),
+        l(launch),
+        t(launch.tables),
+        number(task),
+        room(launch.workspace + task * launch.places.each),
+        arena(launch.arena_shared ? shared : at(launch.places.arena)) {}
 
   PYMGAN_DEVICE void adapt(const cpu::AdaptCall<float>& call) {
     float *phi0 = at(l.places.phi), *state0 = at(l.places.state);
@@ -67,8 +103,10 @@ class TaskCall {
     if (l.spectral > 0) unpack_spectral(state + t.moments * t.total, call.spectral + number * l.spectral);
   }
 
-  // halves [C]; cotangents: C. Sums over tasks are the caller's business: v stays in the workspace.
-  PYMGAN_DEVICE void pullback(const cpu::PullCall<float>& call, const Halves* halves, int cotangents) {
+  // Sums over tasks are the caller's business: v stays in the workspace.
+  PYMGAN_DEVICE void pullback(const PullArguments& call) {
+    const Halves* halves = l.halves;
+    const int cotangents = l.cotangents;
     auto row = [&](auto* base, int c) { return base + (c * call.tasks + number) * l.parameters; };
     auto moment_row = [&](auto* base, int c, int m) {
       return base + ((c * call.tasks + number) * t.moments + m) * l.parameters;
@@ -117,7 +155,7 @@ class TaskCall {
     clear(2 * t.total, gradient);
     Task task;
     set_batch(task, call.batches, 0);
-    set(task, Slot::temp, at(l.places.arena));
+    set(task, Slot::temp, arena);
     set(task, Slot::phi, phi), set(task, Slot::spectral, norms), set(task, Slot::gradient, gradient);
     task.trace = call.trace + number * kTrace;
     execute(l.list, task);
@@ -125,12 +163,19 @@ class TaskCall {
       unpack(gradient + i * t.total, call.gradient + (i * call.tasks + number) * l.parameters, kBoth);
   }
 
+  PYMGAN_DEVICE void noise(const NoiseCall& call) {
+    const NoiseKey key{call.seed, static_cast<uint64_t>(call.task[number]), static_cast<uint64_t>(call.step),
+                       call.stream};
+    float* out = call.out + number * call.numbers;
+    block.each(call.numbers, [&](int i) { out[i] = normal<float>(key, i); });
+  }
+
   PYMGAN_DEVICE void generate(const cpu::GenerateCall<float>& call) {
     float *phi = at(l.places.phi), *gradient = at(l.places.v);
     const int64_t latent = int64_t{t.z.channels} * t.z.sites, features = int64_t{t.x.channels} * t.x.sites;
     pack(call.phi + number * call.phi_task, phi);
     Task task;
-    set(task, Slot::temp, at(l.places.arena));
+    set(task, Slot::temp, arena);
     set(task, Slot::phi, phi), set(task, Slot::gradient, gradient);
     task.input[0] = call.z + number * call.batch * latent;
     if (call.cotangent)
@@ -145,9 +190,9 @@ class TaskCall {
   // ---- the inner loop ----
 
   // From places.phi and places.state; returns the steps done. phi, state: of the last one that was finite.
-  PYMGAN_DEVICE int run(const cpu::Batches<float>& batches, const cpu::InnerSchedule<float>& schedule,
-                        const float* scale, float* saved, float* trace, const float*& phi, const float*& state,
-                        bool& valid) {
+  PYMGAN_DEVICE_CALL int run(const cpu::Batches<float>& batches, const cpu::InnerSchedule<float>& schedule,
+                             const float* scale, float* saved, float* trace, const float*& phi, const float*& state,
+                             bool& valid) {
     phi = at(l.places.phi), state = at(l.places.state);
     auto slot = [&](int k) -> float* {
       return saved && l.slot_of_step[k] >= 0 ? saved + l.slot_of_step[k] * l.snapshot : nullptr;
@@ -174,8 +219,8 @@ class TaskCall {
     return l.steps;
   }
 
-  PYMGAN_DEVICE void pull(const cpu::Batches<float>& batches, const cpu::InnerSchedule<float>& schedule,
-                          const float* scale, float* saved, double* d_rate, int64_t d_rate_stride) {
+  PYMGAN_DEVICE_CALL void pull(const cpu::Batches<float>& batches, const cpu::InnerSchedule<float>& schedule,
+                               const float* scale, float* saved, double* d_rate, int64_t d_rate_stride) {
     auto slot = [&](int i) {
       return i < l.kept_slots ? saved + i * l.snapshot : at(l.places.scratch) + (i - l.kept_slots) * l.snapshot;
     };
@@ -203,8 +248,8 @@ class TaskCall {
     }
   }
 
-  PYMGAN_DEVICE void execute(const Listing& list, Task& task) {
-    Interpreter(block, t, task, l.fast).run(list.code, list.count);
+  PYMGAN_DEVICE_CALL void execute(const Listing& list, Task& task) {
+    Interpreter(block, t, task, l.fast).run(l.codes + list.first, list.count);
   }
   PYMGAN_DEVICE const Listing& step_of(const Task& task, const cpu::Batches<float>& batches, int k) const {
     return l.step[is_penalised(batches, k)][task.kind == Optimiser::extragradient];
@@ -231,7 +276,7 @@ class TaskCall {
       if (s.number) task.number[p] = s.number[first + p];
     }
     if (s.active) task.active = (s.active[first] ? kGenerator : 0) | (s.active[first + 1] ? kDiscriminator : 0);
-    set(task, Slot::temp, at(l.places.arena));
+    set(task, Slot::temp, arena);
     set(task, Slot::rate_scale, const_cast<float*>(scale));
   }
   static PYMGAN_DEVICE void set(Task& task, Slot slot, float* start) { task.base[static_cast<int>(slot)] = start; }
@@ -253,11 +298,11 @@ class TaskCall {
   // ---- vectors ----
 
   // flat [P] -> packed [total]; padding becomes zero.
-  PYMGAN_DEVICE void pack(const float* flat, float* packed) const {
+  PYMGAN_DEVICE_CALL void pack(const float* flat, float* packed) const {
     block.each(t.total, [&](int i) { packed[i] = l.flat[i] < 0 ? 0.f : flat[l.flat[i]]; });
   }
   // And back; halves that are not in `halves` become zero.
-  PYMGAN_DEVICE void unpack(const float* packed, float* flat, uint8_t halves) const {
+  PYMGAN_DEVICE_CALL void unpack(const float* packed, float* flat, uint8_t halves) const {
     block.each(t.total, [&](int i) {
       const bool wanted = halves & (i < t.start[1] ? kGenerator : kDiscriminator);
       if (l.flat[i] >= 0) flat[l.flat[i]] = wanted ? packed[i] : 0.f;
@@ -288,17 +333,17 @@ class TaskCall {
     pack(scale, at(l.places.scale));
     return at(l.places.scale);
   }
-  PYMGAN_DEVICE void clear(int n, float* x) const {
+  PYMGAN_DEVICE_CALL void clear(int n, float* x) const {
     block.each(n, [&](int i) { x[i] = 0; });
   }
-  PYMGAN_DEVICE void copy(int n, const float* from, float* to) const {
+  PYMGAN_DEVICE_CALL void copy(int n, const float* from, float* to) const {
     if (from != to) block.each(n, [&](int i) { to[i] = from[i]; });
   }
   PYMGAN_DEVICE void clear_other_half(uint8_t support, float* packed) const {
     for (int p = 0; p < 2; ++p)
       if (!(support >> p & 1)) clear(t.size[p], packed + t.start[p]);
   }
-  PYMGAN_DEVICE bool all_finite(const float* x, int n) const {
+  PYMGAN_DEVICE_CALL bool all_finite(const float* x, int n) const {
     return block.sum(n, [&](int i) { return is_finite(x[i]) ? 0.0 : 1.0; }) == 0;
   }
 
@@ -307,15 +352,37 @@ class TaskCall {
   const Tables& t;
   const int64_t number;
   float* const room;
+  float* const arena;
 };
 
-// One element of the sums over tasks that a pull-back with weights leaves: vectors [tasks] by `each`, `at` in each.
-PYMGAN_DEVICE float weighted_sum(const float* vectors, int64_t each, int64_t tasks, const uint8_t* valid,
-                                 const double* weight) {
+// What a pull-back with weights sums over tasks: v0 [C], then v_moment0 [C][moments], then with rates d_scale [C].
+PYMGAN_DEVICE int64_t weighted_vectors(const Launch& l, const PullArguments& call) {
+  return int64_t{l.cotangents} * (1 + l.tables.moments + (call.rates ? 1 : 0));
+}
+
+// Element i of those vectors, each packed [total], once all tasks are pulled back: added in the order of the tasks.
+PYMGAN_DEVICE void weighted_sum(const Launch& l, const PullArguments& call, int64_t i) {
+  const int64_t total = l.tables.total, vector = i / total, element = i % total;
+  if (l.flat[element] < 0) return;
+  const int64_t moments = int64_t{l.cotangents} * l.tables.moments;
+  uint8_t halves = kBoth;
+  int64_t place = l.places.v, number = vector;
+  float* output = call.v0;
+  if (vector < l.cotangents) {
+    halves = l.halves[vector].keep;
+  } else if (vector < l.cotangents + moments) {
+    place = l.places.v_moment, number = vector - l.cotangents, output = call.v_moment0;
+  } else {
+    place = l.places.d_scale, number = vector - l.cotangents - moments, output = call.d_scale;
+  }
+  if (!output) return;
   float sum = 0;
-  for (int64_t task = 0; task < tasks; ++task)
-    if (valid[task] && weight[task] != 0) sum += static_cast<float>(weight[task]) * vectors[task * each];
-  return sum;
+  const bool wanted = halves & (element < l.tables.start[1] ? kGenerator : kDiscriminator);
+  for (int64_t task = 0; wanted && task < call.tasks; ++task)
+    if (call.valid[task] && call.weight[task] != 0)
+      sum +=
+          static_cast<float>(call.weight[task]) * l.workspace[task * l.places.each + place + number * total + element];
+  output[number * l.parameters + l.flat[element]] = sum;
 }
 
 }  // namespace pymgan::cuda

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "../program.h"
@@ -13,11 +14,11 @@ namespace pymgan::cuda {
 Target cuda_target();
 
 struct Operand {
-  int16_t slot = -1;     // a Slot; -1: absent
-  int32_t offset = 0;    // in elements, from the slot's start
-  int32_t ld = 0;        // between rows
-  int32_t bias = -1;     // of a tensor's bias, from the slot's start; -1: none
-  int8_t player = -1;    // of a parameter-shaped value; -1: both
+  int16_t slot = -1;   // a Slot; -1: absent
+  int32_t offset = 0;  // in elements, from the slot's start
+  int32_t ld = 0;      // between rows
+  int32_t bias = -1;   // of a tensor's bias, from the slot's start; -1: none
+  int8_t player = -1;  // of a parameter-shaped value; -1: both
 };
 
 // Instr, see program.h.
@@ -55,10 +56,10 @@ struct GroupRecord {
 
 struct WindowRecord {
   int32_t in_sites = 1, out_sites = 1, taps = 1;
-  int32_t from = 0;                            // [out_sites][taps]
-  int32_t groups = 0, first_group = 0;         // in Tables::groups
-  int32_t first_pair = 0;                      // [taps + 1]
-  int32_t pair_in = 0, pair_out = 0;           // [pairs]
+  int32_t from = 0;                     // [out_sites][taps]
+  int32_t groups = 0, first_group = 0;  // in Tables::groups
+  int32_t first_pair = 0;               // [taps + 1]
+  int32_t pair_in = 0, pair_out = 0;    // [pairs]
 };
 
 struct MapRecord {  // out[i] = the sum of factor x[source] over links start[i] to start[i + 1]
@@ -78,7 +79,26 @@ struct FormRecord {
   int32_t channels = 1, sites = 1, ld = 1;
 };
 
-// Everything that instructions refer to. All pointers belong to an Encoding, or to its copy on a device.
+// Bytes that a launch reads, and where each part of them will be once they are copied to `base`. The bytes do not
+// depend on where that is.
+class Image {
+ public:
+  explicit Image(const char* base = nullptr) : base_(base) {}
+  template <class T>
+  const T* put(const std::vector<T>& values) {
+    const size_t at = (bytes_.size() + 15) / 16 * 16;
+    bytes_.resize(at + values.size() * sizeof(T));
+    if (!values.empty()) std::memcpy(bytes_.data() + at, values.data(), values.size() * sizeof(T));
+    return reinterpret_cast<const T*>(base_ + at);
+  }
+  const std::vector<char>& bytes() const { return bytes_; }
+
+ private:
+  const char* base_;
+  std::vector<char> bytes_;
+};
+
+// Everything that instructions refer to.
 struct Tables {
   const TensorRecord* tensors = nullptr;
   const WindowRecord* windows = nullptr;  // forward, then back, of each
@@ -105,11 +125,10 @@ struct Tables {
   float instance_noise = 0;
 };
 
-// Builds and owns them.
 class Encoding {
  public:
   explicit Encoding(const Program& program);
-  const Tables& tables() const { return tables_; }
+  Tables tables(Image& image) const;
 
  private:
   int32_t put(const std::vector<int32_t>& numbers);

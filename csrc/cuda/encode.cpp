@@ -103,12 +103,9 @@ Encoding::Encoding(const Program& program) {
     softmaxes_.push_back({g.count, start, start + g.count + 1});
   }
   for (const SpectralNorm& s : layout.spectral)
-    spectral_.push_back({s.tensor, static_cast<int32_t>(s.u), static_cast<int32_t>(s.v), s.iterations,
-                         static_cast<float>(s.eps)});
+    spectral_.push_back(
+        {s.tensor, static_cast<int32_t>(s.u), static_cast<int32_t>(s.v), s.iterations, static_cast<float>(s.eps)});
   Tables& t = tables_;
-  t.tensors = tensors_.data(), t.windows = windows_.data(), t.groups = groups_.data(), t.maps = maps_.data();
-  t.softmaxes = softmaxes_.data(), t.spectral = spectral_.data();
-  t.numbers = numbers_.data(), t.factors = factors_.data();
   t.spectral_count = static_cast<int32_t>(spectral_.size());
   t.spectral_size = static_cast<int32_t>(layout.spectral_size);
   t.moments = program.moments();
@@ -132,6 +129,14 @@ Encoding::Encoding(const Program& program) {
   t.instance_noise = static_cast<float>(game.instance_noise);
 }
 
+Tables Encoding::tables(Image& image) const {
+  Tables t = tables_;
+  t.tensors = image.put(tensors_), t.windows = image.put(windows_), t.groups = image.put(groups_);
+  t.maps = image.put(maps_), t.softmaxes = image.put(softmaxes_), t.spectral = image.put(spectral_);
+  t.numbers = image.put(numbers_), t.factors = image.put(factors_);
+  return t;
+}
+
 std::vector<Code> encode(const Procedure& procedure, const Layout& layout) {
   std::vector<Code> all;
   for (const Instr& i : procedure.code) {
@@ -146,20 +151,32 @@ std::vector<Code> encode(const Procedure& procedure, const Layout& layout) {
       if (*r && r->tensor >= 0 && c.tensor < 0) c.tensor = r->tensor;
     if (i.out) c.elements = static_cast<int32_t>(procedure.values[i.out.value].elements);
     for (int n = 0; n < 2; ++n) c.attributes[n] = static_cast<float>(i.attributes[n]);
-    const std::pair<const Ref*, Operand*> operands[] = {
-        {&i.a0, &c.a0},           {&i.b0, &c.b0},
-        {&i.a1, &c.a1},           {&i.b1, &c.b1},
-        {&i.bias, &c.bias},       {&i.scale, &c.scale},
-        {&i.dot, &c.dot},         {&i.ref, &c.ref},
-        {&i.q, &c.q},             {&i.g, &c.g},
-        {&i.theta, &c.theta},     {&i.moment, &c.moment},
-        {&i.out, &c.out},         {&i.rate_scale, &c.rate_scale},
-        {&i.pre, &c.pre},         {&i.moment_next, &c.moment_next},
-        {&i.dot_out, &c.dot_out}, {&i.c_g, &c.c_g},
-        {&i.c_d, &c.c_d},         {&i.cc_g, &c.cc_g},
-        {&i.cc_d, &c.cc_d},       {&i.stats, &c.stats},
-        {&i.v, &c.v},             {&i.v_moment, &c.v_moment},
-        {&i.d_scale, &c.d_scale}, {&i.scratch, &c.scratch}};
+    const std::pair<const Ref*, Operand*> operands[] = {{&i.a0, &c.a0},
+                                                        {&i.b0, &c.b0},
+                                                        {&i.a1, &c.a1},
+                                                        {&i.b1, &c.b1},
+                                                        {&i.bias, &c.bias},
+                                                        {&i.scale, &c.scale},
+                                                        {&i.dot, &c.dot},
+                                                        {&i.ref, &c.ref},
+                                                        {&i.q, &c.q},
+                                                        {&i.g, &c.g},
+                                                        {&i.theta, &c.theta},
+                                                        {&i.moment, &c.moment},
+                                                        {&i.out, &c.out},
+                                                        {&i.rate_scale, &c.rate_scale},
+                                                        {&i.pre, &c.pre},
+                                                        {&i.moment_next, &c.moment_next},
+                                                        {&i.dot_out, &c.dot_out},
+                                                        {&i.c_g, &c.c_g},
+                                                        {&i.c_d, &c.c_d},
+                                                        {&i.cc_g, &c.cc_g},
+                                                        {&i.cc_d, &c.cc_d},
+                                                        {&i.stats, &c.stats},
+                                                        {&i.v, &c.v},
+                                                        {&i.v_moment, &c.v_moment},
+                                                        {&i.d_scale, &c.d_scale},
+                                                        {&i.scratch, &c.scratch}};
     for (auto [from, to] : operands) *to = operand(*from, procedure, layout);
     all.push_back(c);
   }

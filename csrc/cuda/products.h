@@ -12,7 +12,7 @@ class Products {
   PYMGAN_DEVICE explicit Products(Operands& operands, bool fast) : o(operands), fast_(fast) {}
 
   // out = apply(scale (a0 B0 + bias) + a1 B1), B = W^T or with adjoint W; dots of the first term.
-  PYMGAN_DEVICE void product(const Code& c) {
+  PYMGAN_DEVICE_CALL void product(const Code& c) {
     const TensorRecord& w = o.t.tensors[c.tensor];
     if (c.window < 0) {
       tiles(c, w, c.rows, c.columns, FlatRows{}, c.columns);
@@ -31,13 +31,14 @@ class Products {
   }
 
   // F = b0^T a0 + b1^T a1, and its bias.
-  PYMGAN_DEVICE void outer(const Code& c) {
+  PYMGAN_DEVICE_CALL void outer(const Code& c) {
     const TensorRecord& w = o.t.tensors[c.tensor];
     if (w.of >= 0) return diagonal_outer(c, w);
     Sink sink(o, c, o.at(c.out), o.at(c.theta), o.at(c.rate_scale));
     const WindowRecord* window = c.window < 0 ? nullptr : &o.t.windows[2 * c.window];
     const int row_tiles = up(w.n, kTileRows), column_tiles = up(w.k, kTileColumns);
-    const int in_ld = window ? site_ld(window->in_sites, w.k) : 0, out_ld = window ? site_ld(window->out_sites, w.n) : 0;
+    const int in_ld = window ? site_ld(window->in_sites, w.k) : 0,
+              out_ld = window ? site_ld(window->out_sites, w.n) : 0;
     o.block.warps(w.taps * row_tiles * column_tiles, [&](int tile_number) {
       const int tap = tile_number / (row_tiles * column_tiles), rest = tile_number % (row_tiles * column_tiles);
       const int n0 = rest / column_tiles * kTileRows, k0 = rest % column_tiles * kTileColumns;
@@ -78,7 +79,7 @@ class Products {
   }
 
   // The same with numbers that elements share.
-  PYMGAN_DEVICE void diagonal(const Code& c) {
+  PYMGAN_DEVICE_CALL void diagonal(const Code& c) {
     const TensorRecord& w = o.t.tensors[c.tensor];
     const int32_t* of = o.t.numbers + w.of;
     const float *a0 = o.at(c.a0), *w0 = o.at(c.b0), *a1 = o.at(c.a1), *w1 = o.at(c.b1), *b = o.bias_at(c.bias);
@@ -175,8 +176,7 @@ class Products {
               },
               [&](int row, float sum) {
                 const int m = m0 + row;
-                if (m < count)
-                  dots[(rows.sample(m) * all_sites + rows.site(m)) * dot_tiles + n0 / kTileColumns] = sum;
+                if (m < count) dots[(rows.sample(m) * all_sites + rows.site(m)) * dot_tiles + n0 / kTileColumns] = sum;
               });
         if (scale)
           tile.each([&](int row, int, float& value) {
@@ -261,14 +261,14 @@ class Products {
     look(c, sink);
   }
 
-  PYMGAN_DEVICE void diagonal_outer(const Code& c, const TensorRecord& w) {
+  PYMGAN_DEVICE_CALL void diagonal_outer(const Code& c, const TensorRecord& w) {
     const float *a0 = o.at(c.a0), *b0 = o.at(c.b0), *a1 = o.at(c.a1), *b1 = o.at(c.b1);
     const int32_t *start = o.t.numbers + w.start, *members = o.t.numbers + w.members;
     for (int of_bias = 0; of_bias < 2; ++of_bias) {
       float* out = of_bias ? o.bias_at(c.out) : o.at(c.out);
       if (!out) continue;
       Sink sink(o, c, out, of_bias ? o.bias_at(c.theta) : o.at(c.theta),
-                      of_bias ? o.bias_at(c.rate_scale) : o.at(c.rate_scale));
+                of_bias ? o.bias_at(c.rate_scale) : o.at(c.rate_scale));
       o.block.warps(padded(w.n), [&](int i) {
         const int first = i < w.n ? start[i] : 0, count = i < w.n ? start[i + 1] - first : 0;
         const float sum = warp_sum(count, [&](int n) {

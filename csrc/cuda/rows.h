@@ -11,7 +11,7 @@ class Rows {
   PYMGAN_DEVICE explicit Rows(Operands& operands) : o(operands) {}
 
   // out = apply(scale a0 b0 + a1)
-  PYMGAN_DEVICE void elementwise(const Code& c) {
+  PYMGAN_DEVICE_CALL void elementwise(const Code& c) {
     const float *a0 = o.at(c.a0), *b0 = o.at(c.b0), *a1 = o.at(c.a1), *scale = o.at(c.scale);
     const Epilogue e(o, c);
     const int ld = padded(c.columns);
@@ -24,7 +24,7 @@ class Rows {
     });
   }
 
-  PYMGAN_DEVICE void row_dot(const Code& c) {
+  PYMGAN_DEVICE_CALL void row_dot(const Code& c) {
     const float *a = o.at(c.a0), *b = o.at(c.b0);
     float* out = o.at(c.out);
     const int ld = c.a0.ld;
@@ -34,12 +34,11 @@ class Rows {
     });
   }
 
-  PYMGAN_DEVICE void spread(const Code& c) {
+  PYMGAN_DEVICE_CALL void spread(const Code& c) {
     const float* numbers = o.at(c.a0);
     float* out = o.at(c.out);
     const int ld = c.out.ld;
-    o.block.each(c.rows * ld,
-                 [&](int i) { out[i] = i % ld > 0 ? 0.f : numbers ? numbers[i / ld] : 1.f; });
+    o.block.each(c.rows * ld, [&](int i) { out[i] = i % ld > 0 ? 0.f : numbers ? numbers[i / ld] : 1.f; });
   }
 
   PYMGAN_DEVICE void fill(const Code& c) {
@@ -62,7 +61,7 @@ class Rows {
     o.block.each(c.rows, [&](int i) { out[i] = moves ? by * (of ? of[i] : 1.f) : 0.f; });
   }
 
-  PYMGAN_DEVICE void fixed(const Code& c) {
+  PYMGAN_DEVICE_CALL void fixed(const Code& c) {
     const MapRecord& map = o.t.maps[2 * c.map + c.adjoint];
     const int32_t *start = o.t.numbers + map.start, *source = o.t.numbers + map.source;
     const float *factor = o.t.factors + map.factor, *x = o.at(c.a0);
@@ -77,7 +76,7 @@ class Rows {
     });
   }
 
-  PYMGAN_DEVICE void softmax(const Code& c) {
+  PYMGAN_DEVICE_CALL void softmax(const Code& c) {
     const GroupsRecord& groups = o.t.softmaxes[c.map];
     const int32_t *start = o.t.numbers + groups.start, *members = o.t.numbers + groups.members;
     const float* x = o.at(c.a0);
@@ -95,12 +94,13 @@ class Rows {
   }
 
   // Rows of the caller's, in torch's order, to ours: rows of `source`, of which `picked` are wanted (null: the first).
-  PYMGAN_DEVICE void rows_in(const Code& c, const FormRecord& form, const float* source, const int32_t* picked) {
+  PYMGAN_DEVICE_CALL void rows_in(const Code& c, const FormRecord& form, const float* source, const int32_t* picked) {
     const int features = form.channels * form.sites;
-    fill_rows(c, form, [&](int row, int feature) { return source[(picked ? picked[row] : row) * int64_t{features} + feature]; });
+    fill_rows(c, form,
+              [&](int row, int feature) { return source[(picked ? picked[row] : row) * int64_t{features} + feature]; });
   }
 
-  PYMGAN_DEVICE void rows_out(const Code& c, const FormRecord& form, float* target) {
+  PYMGAN_DEVICE_CALL void rows_out(const Code& c, const FormRecord& form, float* target) {
     const float* x = o.at(c.a0);
     const int features = form.channels * form.sites;
     o.block.each(c.rows * features, [&](int i) {
@@ -109,7 +109,7 @@ class Rows {
     });
   }
 
-  PYMGAN_DEVICE void noise(const Code& c) {
+  PYMGAN_DEVICE_CALL void noise(const Code& c) {
     const FormRecord& form = c.index == 0 ? o.t.z : o.t.x;
     if (c.index == 0 && o.task.noise) return rows_in(c, form, o.task.noise, nullptr);
     NoiseKey key = o.task.key;

@@ -14,7 +14,7 @@ class Scores {
  public:
   PYMGAN_DEVICE explicit Scores(Operands& operands) : o(operands) {}
 
-  PYMGAN_DEVICE void head(const Code& c) {
+  PYMGAN_DEVICE_CALL void head(const Code& c) {
     const float* scores = o.at(c.a0);
     const int rows = c.fakes + c.reals, score_ld = c.a0.ld;
     float* relative = o.t.relative ? o.at(c.scratch) : nullptr;
@@ -45,7 +45,8 @@ class Scores {
     if (!traced || !(c.index & kDiscriminator)) return;
     for (int kind = 0; kind < 2; ++kind) {
       const int first = kind ? c.fakes : 0, count = kind ? c.reals : c.fakes;
-      const double mean = count ? o.block.sum(count, [&](int i) { return double(scores[(first + i) * score_ld]); }) / count : 0;
+      const double mean =
+          count ? o.block.sum(count, [&](int i) { return double(scores[(first + i) * score_ld]); }) / count : 0;
       const double square = o.block.sum(count, [&](int i) {
         const double d = scores[(first + i) * score_ld] - mean;
         return d * d;
@@ -56,7 +57,7 @@ class Scores {
   }
 
   // Squared norms a0 [rows] to c_d = 2 p' and cc_d = 4 p'' of the penalty's mean.
-  PYMGAN_DEVICE void penalty(const Code& c) {
+  PYMGAN_DEVICE_CALL void penalty(const Code& c) {
     const float *norm2 = o.at(c.a0), share = o.t.penalty_weight / static_cast<float>(c.rows);
     float *first = o.at(c.c_d), *second = o.at(c.cc_d);
     double loss = 0;
@@ -75,7 +76,7 @@ class Scores {
   }
 
   // out = a0 b0 + a1 rowsum(b1); of relative scores R^T (a0 R b0 + a1 R rowsum(b1)).
-  PYMGAN_DEVICE void combine(const Code& c) {
+  PYMGAN_DEVICE_CALL void combine(const Code& c) {
     const float *a0 = o.at(c.a0), *b0 = o.at(c.b0), *a1 = o.at(c.a1), *b1 = o.at(c.b1);
     float *out = o.at(c.out), *change = c.fakes > 0 ? o.at(c.scratch) : nullptr;
     o.block.each(c.rows, [&](int i) {
@@ -91,7 +92,7 @@ class Scores {
     if (change) from_relative(out, c);
   }
 
-  PYMGAN_DEVICE void mix(const Code& c) {
+  PYMGAN_DEVICE_CALL void mix(const Code& c) {
     float *u = o.at(c.c_g), *rest = o.at(c.c_d);
     NoiseKey key = o.task.key;
     key.stream = kMixStream;
@@ -124,7 +125,8 @@ class Scores {
     o.block.each(c.fakes + c.reals, [&](int i) { s[i] -= static_cast<float>(i < c.fakes ? real : fake); });
   }
   PYMGAN_DEVICE void from_relative(float* x, const Code& c) {
-    const double of_fakes = mean(x, 0, c.fakes) * c.fakes / c.reals, of_reals = mean(x, c.fakes, c.reals) * c.reals / c.fakes;
+    const double of_fakes = mean(x, 0, c.fakes) * c.fakes / c.reals,
+                 of_reals = mean(x, c.fakes, c.reals) * c.reals / c.fakes;
     o.block.each(c.fakes + c.reals, [&](int i) { x[i] -= static_cast<float>(i < c.fakes ? of_reals : of_fakes); });
   }
 

@@ -11,7 +11,7 @@ class SpectralNorms {
  public:
   PYMGAN_DEVICE explicit SpectralNorms(Operands& operands) : o(operands) {}
 
-  PYMGAN_DEVICE void iterate(const Code& c) {
+  PYMGAN_DEVICE_CALL void iterate(const Code& c) {
     const float *before = o.at(c.a0), *theta = o.part(c.theta, 1);
     float* after = o.at(c.out);
     o.block.each(o.t.spectral_size, [&](int i) { after[i] = before[i]; });
@@ -36,7 +36,7 @@ class SpectralNorms {
     }
   }
 
-  PYMGAN_DEVICE void weights(const Code& c) {
+  PYMGAN_DEVICE_CALL void weights(const Code& c) {
     const float *theta = o.part(c.theta, 1), *uv = o.at(c.q);
     float *used = o.at(c.out), *sigma = o.at(c.pre);
     copy(theta, used, false);
@@ -47,7 +47,7 @@ class SpectralNorms {
     });
   }
 
-  PYMGAN_DEVICE void tangent(const Code& c) {
+  PYMGAN_DEVICE_CALL void tangent(const Code& c) {
     const float *w = o.part(c.a0, 1), *used = o.at(c.b0), *sigma = o.at(c.ref), *uv = o.at(c.q);
     float *out = o.at(c.out), *d_sigma = o.at(c.pre);
     copy(w, out, false);
@@ -59,7 +59,7 @@ class SpectralNorms {
   }
 
   // See csrc/cpu/instr_spectral.h.
-  PYMGAN_DEVICE void adjoint(const Code& c) {
+  PYMGAN_DEVICE_CALL void adjoint(const Code& c) {
     const float *a = o.at(c.a0), *used = o.at(c.b0), *sigma = o.at(c.ref), *uv = o.at(c.q);
     const float *g = o.at(c.a1), *w = o.at(c.b1), *d_sigma = o.at(c.g);
     float* out = o.part(c.out, 1);

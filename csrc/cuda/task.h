@@ -1,9 +1,9 @@
 // One task while a block works on it: where its slots begin, the step's schedule, and what is found on the way.
 #pragma once
 
+#include "../cpu/kernels.h"  // NoiseKey
 #include "block.h"
 #include "code.h"
-#include "../cpu/kernels.h"  // NoiseKey
 
 namespace pymgan::cuda {
 

@@ -13,7 +13,7 @@ class Updates {
  public:
   PYMGAN_DEVICE explicit Updates(Operands& operands) : o(operands) {}
 
-  PYMGAN_DEVICE void check(const Code& c) {
+  PYMGAN_DEVICE_CALL void check(const Code& c) {
     const int p = index_of(c.player);
     double norm2 = o.task.squares[p], spoilt = o.task.spoilt[p];
     if (c.a0.slot >= 0) norm2 = squares(o.at(c.a0), o.t.size[p]), spoilt = 0;
@@ -22,7 +22,7 @@ class Updates {
     if (!is_finite(norm2) || spoilt > 0) o.task.valid = false;
   }
 
-  PYMGAN_DEVICE void update(const Code& c) {
+  PYMGAN_DEVICE_CALL void update(const Code& c) {
     const int p = index_of(c.player), n = o.t.size[p];
     const float* theta = o.part(c.theta, p);
     float* out = o.part(c.out, p);
@@ -51,7 +51,7 @@ class Updates {
     });
   }
 
-  PYMGAN_DEVICE void adjoint(const Code& c) {
+  PYMGAN_DEVICE_CALL void adjoint(const Code& c) {
     const int p = index_of(c.player), n = o.t.size[p];
     float* w = o.at(c.out);
     if (!o.active(p)) return o.block.each(n, [&](int i) { w[i] = 0; });
@@ -86,8 +86,7 @@ class Updates {
       });
       if (c.d_scale.slot < 0) return;
       d_rate = o.block.reduce(d_rate);
-      if (o.task.d_rate)
-        o.block.each(1, [&](int) { o.task.d_rate[c.index * o.task.d_rate_stride + p] -= d_rate; });
+      if (o.task.d_rate) o.block.each(1, [&](int) { o.task.d_rate[c.index * o.task.d_rate_stride + p] -= d_rate; });
     });
   }
 
