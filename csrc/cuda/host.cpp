@@ -22,9 +22,9 @@ class Prepared {
 };
 
 template <class F>
-void for_tasks(const Prepared& p, int64_t tasks, F f) {
+void for_tasks(const Prepared& p, uint64_t seed, int64_t tasks, F f) {
   for (int64_t t = 0; t < tasks; ++t) {
-    Block block(static_cast<uint64_t>(t) + 1);
+    Block block(seed + static_cast<uint64_t>(t));
     f(TaskCall(block, p.launch, t));
   }
 }
@@ -33,7 +33,7 @@ void for_tasks(const Prepared& p, int64_t tasks, F f) {
 
 void HostEngine::adapt(const StorageSchedule& storage, const cpu::AdaptCall<float>& call) {
   const Prepared p([&](Image& image) { return launches_.adapt(storage, call.steps, image); }, call.workspace);
-  for_tasks(p, call.tasks, [&](TaskCall&& task) { task.adapt(call); });
+  for_tasks(p, another_seed(), call.tasks, [&](TaskCall&& task) { task.adapt(call); });
 }
 
 void HostEngine::pullback(const StorageSchedule& storage, const cpu::PullCall<float>& call) {
@@ -43,7 +43,7 @@ void HostEngine::pullback(const StorageSchedule& storage, const cpu::PullCall<fl
       },
       call.workspace);
   const PullArguments a = arguments(call);
-  for_tasks(p, call.tasks, [&](TaskCall&& task) { task.pullback(a); });
+  for_tasks(p, another_seed(), call.tasks, [&](TaskCall&& task) { task.pullback(a); });
   if (!call.weight) return;
   const int64_t vectors = weighted_vectors(p.launch, a);
   for (int64_t i = 0; i < vectors * p.launch.tables.total; ++i) weighted_sum(p.launch, a, i);
@@ -51,19 +51,19 @@ void HostEngine::pullback(const StorageSchedule& storage, const cpu::PullCall<fl
 
 void HostEngine::gradients(const cpu::GradientsCall<float>& call) {
   const Prepared p([&](Image& image) { return launches_.gradients(call.full, image); }, call.workspace);
-  for_tasks(p, call.tasks, [&](TaskCall&& task) { task.gradients(call); });
+  for_tasks(p, another_seed(), call.tasks, [&](TaskCall&& task) { task.gradients(call); });
 }
 
 void HostEngine::generate(const cpu::GenerateCall<float>& call) {
   const bool vjp = call.cotangent != nullptr;
   const Prepared p([&](Image& image) { return launches_.generate(call.batch, vjp, image); }, call.workspace);
-  for_tasks(p, call.tasks, [&](TaskCall&& task) { task.generate(call); });
+  for_tasks(p, another_seed(), call.tasks, [&](TaskCall&& task) { task.generate(call); });
 }
 
 void HostEngine::noise(const NoiseCall& call) {
   const Launch none;
   for (int64_t t = 0; t < call.tasks; ++t) {
-    Block block(static_cast<uint64_t>(t) + 1);
+    Block block(another_seed());
     TaskCall(block, none, t).noise(call);
   }
 }

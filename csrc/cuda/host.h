@@ -1,6 +1,7 @@
 // The CUDA engine's code on the host, one task after the other: what its tests run where there is no GPU.
 #pragma once
 
+#include <atomic>
 #include <vector>
 
 #include "launch.h"
@@ -19,7 +20,10 @@ class HostEngine {
   void noise(const NoiseCall& call);
 
  private:
+  uint64_t another_seed() { return seed_ += 1000003; }
+
   Launches launches_;
+  std::atomic<uint64_t> seed_{1};  // of the order of threads
 };
 
 }  // namespace pymgan::cuda

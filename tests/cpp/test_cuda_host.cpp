@@ -1,0 +1,105 @@
+// The CUDA engine's host build without Python, for the sanitizers: what a block would write outside of its buffers, and
+// phases that depend on the order of their threads, which is another one in every run. The numbers themselves are held
+// against the oracle in Python; here the cpu engine's in double must be near.
+#include "cuda/host.h"
+#include "trial.h"
+
+namespace {
+
+struct Pulled {
+  Buffer<float> phi, moment, v0, v_moment0, d_scale, gradient;
+  std::vector<double> d_rate;
+};
+
+Pulled run(cuda::HostEngine& engine, const Trial<float>& trial, const std::string& storage_text) {
+  const StorageSchedule storage = schedule_storage(Storage::parse(storage_text), static_cast<int>(trial.steps));
+  const int64_t tasks = trial.tasks, steps = trial.steps, parameters = trial.parameters;
+  cuda::Launches& launches = engine.launches();
+  const int64_t moments = launches.program().moments();
+  auto workspace = [&](const cuda::Launch& launch) { return Buffer<float>(tasks * launch.places.each); };
+  Pulled r{Buffer<float>(tasks * parameters),
+           Buffer<float>(tasks * moments * parameters),
+           Buffer<float>(2 * tasks * parameters),
+           Buffer<float>(2 * tasks * moments * parameters),
+           Buffer<float>(2 * tasks * parameters),
+           Buffer<float>(2 * tasks * parameters),
+           std::vector<double>(2 * tasks * steps * 2, 0.0)};
+  Buffer<float> trace(tasks * steps * cpu::kTrace, 0.f);
+  Buffer<float> saved(tasks * launches.saved_elements(storage, static_cast<int>(steps)));
+  std::vector<uint8_t> valid(tasks);
+  std::vector<int64_t> done(tasks);
+  cuda::Image image;
+  Buffer<float> room = workspace(launches.adapt(storage, static_cast<int>(steps), image));
+  cpu::AdaptCall<float> a;
+  a.tasks = tasks, a.steps = static_cast<int>(steps);
+  a.batches = trial.batches(0), a.schedule = trial.schedule();
+  a.phi0 = trial.phi0.data(), a.phi0_task = parameters;
+  a.phi = r.phi.data(), a.moment = r.moment.data(), a.trace = trace.data(), a.valid = valid.data();
+  a.done = done.data(), a.saved = saved.data(), a.workspace = room.data();
+  engine.adapt(storage, a);
+  for (uint8_t ok : valid) expect(ok == 1, "a task became invalid");
+
+  cpu::PullCall<float> p;
+  p.tasks = tasks, p.steps = static_cast<int>(steps);
+  p.batches = a.batches, p.schedule = a.schedule, p.rates = true;
+  p.halves = {{kBoth, kBoth}, {kBoth, kGenerator}};
+  Buffer<float> pull_room = workspace(launches.pullback(storage, p.halves, true, false, a.steps, image));
+  p.valid = valid.data(), p.saved = saved.data(), p.v = trial.v.data();
+  p.v0 = r.v0.data(), p.v_moment0 = r.v_moment0.data(), p.d_rate = r.d_rate.data(), p.d_scale = r.d_scale.data();
+  p.workspace = pull_room.data();
+  engine.pullback(storage, p);
+
+  cpu::GradientsCall<float> g;
+  g.tasks = tasks, g.full = true;
+  g.batches = a.batches, g.phi = trial.phi0.data(), g.phi_task = parameters;
+  Buffer<float> losses(tasks * cpu::kTrace, 0.f), list_room = workspace(launches.gradients(true, image));
+  g.gradient = r.gradient.data(), g.trace = losses.data(), g.workspace = list_room.data();
+  engine.gradients(g);
+  for (const auto* b : {&r.phi, &r.moment, &r.v0, &r.v_moment0, &r.d_scale, &r.gradient, &trace, &saved, &room,
+                        &pull_room, &losses, &list_room})
+    expect(b->guarded(), "a sentinel was overwritten");
+  return r;
+}
+
+void check(const cpu::Isa& set, const Plan& plan, Game game) {
+  for (const char* storage : {"all", "nested"}) {
+    game.keep_all = std::string(storage) == "all";
+    Trial<float> trial(set.f32(), plan, game, 2, 3);
+    cuda::HostEngine engine(plan, game);
+    const Pulled one = run(engine, trial, storage), two = run(engine, trial, storage);
+    expect(one.phi.same(two.phi) && one.moment.same(two.moment) && one.v0.same(two.v0) &&
+               one.v_moment0.same(two.v_moment0) && one.d_scale.same(two.d_scale) && one.gradient.same(two.gradient),
+           std::string("the order of threads changes the bits: ") + storage);
+    Trial<double> exact(set.f64(), plan, game, 2, 3);
+    exact.same_schedule(trial);
+    for (int64_t i = 0; i < trial.phi0.size(); ++i) exact.phi0[i] = trial.phi0[i];
+    for (int64_t i = 0; i < trial.real.size(); ++i) exact.real[i] = trial.real[i];
+    for (int64_t i = 0; i < trial.v.size(); ++i) exact.v[i] = trial.v[i];
+    const auto wanted = exact.run(storage, 1);
+    double off = 0, size = 0;
+    for (int64_t i = 0; i < one.v0.size(); ++i)
+      off += std::pow(one.v0[i] - wanted.v0[i], 2), size += std::pow(wanted.v0[i], 2);
+    expect(std::sqrt(off) <= 1e-3 * std::sqrt(size), "v0 is off by " + std::to_string(std::sqrt(off / size)));
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int rounds = argc > 1 ? std::atoi(argv[1]) : 4;
+  int count = 0, run = 0;
+  const cpu::Isa* sets = cpu::isas(&count);
+  const cpu::Isa* best = sets;
+  while (!best->supported()) ++best;
+  for (int round = 0; round < rounds; ++round)
+    for (bool alternating : {false, true})
+      for (const std::vector<Optimiser>& optimisers : kOptimisers) {
+        const Plan plan = round % 2 ? random_image_plan() : random_plan();
+        const Game game = random_game(alternating, optimisers, round % 2 == 1);
+        now = describe("cuda-host", plan, game);
+        check(*best, plan, game);
+        ++run;
+      }
+  std::printf("test_cuda_host: %d cases, %d failures\n", run, failures);
+  return failures == 0 ? 0 : 1;
+}
