@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("pymgan")
 
 
 # "case-engine", as the tests of the battery are parametrised.
-_OF_CASE = re.compile(r".*\[(.+?)-(?:(?:cpu-\w+|torch)-float\d\d|cpu|torch|reference)\]$")
+_OF_CASE = re.compile(r".*\[(.+?)-(?:(?:cpu-\w+|cuda-host|torch)-float\d\d|cpu|torch|reference)\]$")
 
 
 class ByCase(LoadScopeScheduling):
