@@ -1,4 +1,5 @@
 #include "bindings.h"
+#include "cpu/distance.h"
 #include "expression.h"
 #include "formulas.h"
 #include "names.h"
@@ -39,6 +40,7 @@ void bind_formulas(py::module_& m) {
       py::arg("kind"), py::arg("order"), "A penalty in the squared norm n of a gradient, or a derivative by n.");
   m.attr("PENALTY_EPSILON") = formulas::kPenaltyEpsilon;
   m.def("relative", [](const Loss loss) { return relative(loss); }, py::arg("loss"));
+  m.attr("DISTANCE_EPSILON") = cpu::kDistanceEpsilon;
   m.attr("MIX_STREAM") = kMixStream;
   m.attr("AUGMENT_STREAM") = kAugmentStream;
   m.attr("INSTANCE_NOISE_STREAM") = kInstanceNoiseStream;

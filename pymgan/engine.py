@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def engines() -> list[EngineInfo]:
     return [
         EngineInfo("cpu", True, f"instruction set {instruction_sets()[2]}"),
         EngineInfo("cuda", False, "not built yet: this version has no CUDA kernels"),
-        EngineInfo("triton", False, "not built yet: this version has no Triton kernels"),
+        _triton_info(),
         EngineInfo("torch", True, "one torch op per instruction: readable, slow"),
         EngineInfo("reference", True, "torch.func on the modules themselves: the oracle"),
     ]
@@ -94,8 +95,9 @@ def compile(
         eps: inside the square roots, so that they have a derivative at 0.
         storage: what a step keeps for its pull-back: "all", "phi", "every:S", "nested", or "auto" (all).
         dtype: float32, or float64 (correct, not tuned).
-        engine: "auto", "cpu", "torch" or "reference". "auto" picks the fastest that supports the program.
-        device: "auto" or "cpu".
+        engine: "auto", "cpu", "triton", "torch" or "reference". "auto" picks the fastest that supports the program: "cpu", or
+            "triton" on a CUDA device.
+        device: "auto" (a CUDA device for "triton", else "cpu"), "cpu", or for "triton" and "torch" a CUDA device.
         threads: of the cpu engine; default: all cores this process may use.
         isa: instruction set of the cpu engine; default: ``PYMGAN_ISA``, else the best of this machine.
 
@@ -122,12 +124,8 @@ def compile(
     _check_optimisers(optimisers, momentum, betas, eps)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"[compile] dtype: expected torch.float32 or torch.float64, got {dtype}")
-    if str(device) not in ("auto", "cpu"):
-        raise ValueError(
-            f"[compile] device: expected 'cpu' (no engine for other devices in this version), got {str(device)!r}"
-        )
     if engine == "auto":
-        engine = "cpu"
+        engine = "triton" if str(device).startswith("cuda") and torch.cuda.is_available() else "cpu"
     _core.StorageSchedule(
         "all" if storage == "auto" else storage, 1
     )  # raises for a storage that does not exist
@@ -144,17 +142,48 @@ def compile(
     }
     makers: dict[str, Callable[[], Engine]] = {
         "cpu": lambda: _cpu(gan, threads or available_threads(), isa, **game),
-        "torch": lambda: _torch(gan, **game),
+        "torch": lambda: _torch(gan, _device(engine, device), **game),
+        "triton": lambda: _triton(gan, _device(engine, device), **game),
         "reference": lambda: _reference(gan, **game),
     }
-    if engine not in makers:
-        known = {info.name: info for info in engines()}
-        if engine in known:
-            raise ValueError(f"[compile] engine {engine!r} is not available here: {known[engine].reason}")
+    known = {info.name: info for info in engines()}
+    if engine in known and not known[engine].available:
+        raise ValueError(f"[compile] engine {engine!r} is not available here: {known[engine].reason}")
+    if engine not in known:
         raise ValueError(f"[compile] engine: expected one of auto, {', '.join(known)}, got {engine!r}")
     if isa is not None and engine != "cpu":
         raise ValueError(f"[compile] isa: expected None for the {engine} engine, got {isa!r}")
+    _device(engine, device)
     return makers[engine]()
+
+
+def _device(engine: str, device: str | torch.device) -> torch.device:
+    """Where an engine's tensors live."""
+    own = "cuda" if engine == "triton" and torch.cuda.is_available() else "cpu"
+    allowed = {"torch": ("cpu", "cuda"), "triton": (own,)}.get(engine, ("cpu",))
+    name = own if str(device) == "auto" else str(device)
+    if name.split(":")[0] not in allowed or (name != "cpu" and not torch.cuda.is_available()):
+        expected = " or ".join(repr(each) for each in allowed)
+        without = "" if torch.cuda.is_available() else " (there is no CUDA device)"
+        raise ValueError(
+            f"[compile] device: expected {expected} for the {engine} engine{without}, got {str(device)!r}"
+        )
+    if name == "cuda":  # tensors name the device that they are on
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device(name)
+
+
+def _triton_info() -> EngineInfo:
+    """Available on a CUDA device, and for tests in Triton's interpreter, on the cpu."""
+    if importlib.util.find_spec("triton") is None:
+        return EngineInfo("triton", False, "triton is not installed")
+    if torch.cuda.is_available():
+        return EngineInfo("triton", True, "one Triton kernel per instruction over all tasks, in a CUDA graph")
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return EngineInfo(
+            "triton", True, "in Triton's interpreter on the cpu (TRITON_INTERPRET=1): for tests"
+        )
+    return EngineInfo("triton", False, "no CUDA device")
 
 
 def _check_optimisers(
@@ -187,10 +216,16 @@ def _cpu(gan: GAN, threads: int, isa: str | None, **game: Any) -> Engine:
     return CpuEngine(gan, threads=threads, isa=isa or _requested_isa(), **game)
 
 
-def _torch(gan: GAN, **game: Any) -> Engine:
+def _torch(gan: GAN, device: torch.device, **game: Any) -> Engine:
     from pymgan.torch_engine import TorchEngine
 
-    return TorchEngine(gan, **game)
+    return TorchEngine(gan, device=device, **game)
+
+
+def _triton(gan: GAN, device: torch.device, **game: Any) -> Engine:
+    from pymgan.triton_engine import TritonEngine
+
+    return TritonEngine(gan, device=device, **game)
 
 
 def _reference(gan: GAN, **game: Any) -> Engine:

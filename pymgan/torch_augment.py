@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["augmentation_numbers", "augmented"]
+__all__ = ["augmentation_choices", "augmentation_numbers", "augmented"]
 
 
-def augmentation_numbers(uniform: Tensor, augmentation: Any, extents: list[int]) -> Tensor:
-    """What augments samples: uniform numbers [..., n], float64, as csrc/augmentation.h has them in a row."""
+def augmentation_choices(augmentation: Any, extents: list[int]) -> tuple[list[int], list[int]]:
+    """Of each place among a sample's numbers, after its brightness: how many there are to choose from, and the least."""
     choices, least = [], []
     if augmentation.translation:
         farthest = [(extent + 4) // 8 for extent in extents]
@@ -20,6 +20,12 @@ def augmentation_numbers(uniform: Tensor, augmentation: Any, extents: list[int])
     if augmentation.cutout:
         choices += [extent + 1 - (extent + 1) // 2 % 2 for extent in extents]
         least += [0] * len(extents)
+    return choices, least
+
+
+def augmentation_numbers(uniform: Tensor, augmentation: Any, extents: list[int]) -> Tensor:
+    """What augments samples: uniform numbers [..., n], float64, as csrc/augmentation.h has them in a row."""
+    choices, least = augmentation_choices(augmentation, extents)
     brightness = uniform[..., : int(augmentation.brightness)] - 0.5
     rest = uniform[..., int(augmentation.brightness) :]
     one_of = torch.tensor(choices, dtype=rest.dtype, device=rest.device)

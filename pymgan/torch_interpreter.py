@@ -13,18 +13,13 @@ import torch
 from torch import Tensor
 
 import pymgan._core as _core
+from pymgan.frame import Compiled, Frame, Values
 from pymgan.torch_augment import augmentation_numbers, augmented
-from pymgan.torch_frame import Compiled, Frame, Values, evaluate
+from pymgan.torch_formulas import evaluate
 from pymgan.torch_spectral import iterated, normed, pulled_back, pushed_forward
+from pymgan.torch_tables import Tables, normals_of
 
 __all__ = ["Interpreter"]
-
-
-def _places(t: Any) -> Tensor:
-    """[n, taps, k], where a windowed weight's elements lie in phi."""
-    n, k = torch.arange(t.n)[:, None, None] * t.weight_n, torch.arange(t.k) * t.weight_k
-    places: Tensor = t.weight + n + torch.tensor(t.weight_tap)[:, None] + k
-    return places
 
 
 def _split(samples: Tensor, dimension: int, *sizes: int) -> Tensor:
@@ -35,14 +30,6 @@ def _split(samples: Tensor, dimension: int, *sizes: int) -> Tensor:
 def _by_site(samples: Tensor, form: Any) -> Tensor:
     """[T, B, features] in torch's order (channel, site) to (site, channel)."""
     return _split(samples, 2, form.channels, form.sites).transpose(2, 3).flatten(2)
-
-
-def _seen(samples: Tensor, window: Any) -> Tensor:
-    """[T, B, out_sites, taps, channels]: what each output site sees of samples [T, B, in_sites * channels]; outside is 0."""
-    sites = _split(samples, 2, window.in_sites, -1)
-    outside = torch.zeros_like(sites[:, :, :1])
-    at = torch.tensor(window.from_).view(window.out_sites, window.taps)
-    return torch.cat((sites, outside), 2)[:, :, at % (window.in_sites + 1)]
 
 
 def _relative(scores: Tensor, fakes: int) -> Tensor:
@@ -65,14 +52,16 @@ class Interpreter:
     zero, in which every later product is linear.
     """
 
-    def __init__(self, compiled: Compiled, procedure: Any, frame: Frame) -> None:
-        self.compiled, self.frame = compiled, frame
+    def __init__(self, compiled: Compiled, tables: Tables, procedure: Any, frame: Frame) -> None:
+        self.compiled, self.tables, self.frame = compiled, tables, frame
         self.values, self.code = compiled.listing(procedure)
         self.game, self.tensors, self.windows = compiled.game, compiled.tensors, compiled.windows
         self.z, self.x, self.split = compiled.z, compiled.x, compiled.split
         self.channels, *self.extents = compiled.sample
         self.temps: dict[int, Tensor] = {}
-        self.squares = [torch.zeros((), dtype=torch.float64)] * 2  # of fused updates' gradients, [T] a player
+        self.squares = [
+            torch.zeros((), dtype=torch.float64, device=compiled.device)
+        ] * 2  # of fused updates' gradients, [T] a player
 
     def run(self) -> None:
         for instr in self.code:
@@ -117,7 +106,7 @@ class Interpreter:
         """[T, n, k], or [T, n, taps, k] of a layer with a window."""
         t = self.tensors[ref.tensor]
         if t.window >= 0:
-            weight: Tensor = self._value(ref)[:, _places(t)]
+            weight: Tensor = self._value(ref)[:, self.tables.places[ref.tensor]]
             return weight
         return self._value(ref)[:, t.weight : t.weight + t.n * t.k].view(-1, t.n, t.k)
 
@@ -132,6 +121,13 @@ class Interpreter:
 
     def _part(self, player: int) -> slice:
         return slice(0, self.split) if player == 0 else slice(self.split, None)
+
+    def _seen(self, samples: Tensor, window: int, adjoint: bool = False) -> Tensor:
+        """[T, B, out_sites, taps, channels]: what each output site sees of samples [T, B, in_sites * channels]; outside is 0."""
+        both = self.windows[window]
+        sites = _split(samples, 2, (both.back if adjoint else both.forward).in_sites, -1)
+        outside = torch.zeros_like(sites[:, :, :1])
+        return torch.cat((sites, outside), 2)[:, :, self.tables.seen[window][adjoint]]
 
     # ---- instructions ----
 
@@ -166,8 +162,7 @@ class Interpreter:
         def times(a: Any, weight: Any) -> Tensor:
             w = self._weight(weight)
             if i.window >= 0:
-                window = self.windows[i.window]
-                seen = _seen(self._rows(a, i.rows), window.back if i.adjoint else window.forward)
+                seen = self._seen(self._rows(a, i.rows), i.window, i.adjoint)
                 return torch.einsum("tbosn,tnsk->tbok" if i.adjoint else "tbosk,tnsk->tbon", seen, w).flatten(
                     2
                 )
@@ -188,7 +183,7 @@ class Interpreter:
     def _numbers(self, ref: Any, bias: bool = False) -> Tensor:
         """[T, 1, elements]: every element's own number of a diagonal tensor. No sample of this engine's is padded."""
         t = self.tensors[ref.tensor]
-        at = (t.bias if bias else t.weight) + self.compiled.of[ref.tensor]
+        at = (t.bias if bias else t.weight) + self.tables.of[ref.tensor]
         return self._value(ref)[:, None, at]
 
     def _diagonal(self, i: Any) -> None:
@@ -205,13 +200,13 @@ class Interpreter:
         self._finish(i, total)
 
     def _fixed(self, i: Any) -> None:
-        matrix = self.compiled.maps[i.map]
+        matrix = self.tables.maps[i.map]
         x = self._rows(i.a0, i.rows)
         self._write(i.out, (x.double() @ (matrix if i.adjoint else matrix.T)).to(x.dtype))
 
     def _softmax(self, i: Any) -> None:
         x = self._rows(i.a0, i.rows)
-        of = self.compiled.groups[i.map].expand_as(x)
+        of = self.tables.groups[i.map].expand_as(x)
         groups = x.new_full((*x.shape[:2], int(of.max()) + 1), -math.inf)
         most = groups.scatter_reduce(2, of, x, "amax")
         shifted = (x - most.gather(2, of)).exp()
@@ -220,7 +215,7 @@ class Interpreter:
 
     def _outer(self, i: Any) -> None:
         delta, t = self._rows(i.b0, i.rows0), self.tensors[i.out.tensor]
-        of = self.compiled.of[i.out.tensor]
+        of = self.tables.of[i.out.tensor]
 
         def by_number(elements: Tensor) -> Tensor:
             return elements.new_zeros(len(elements), t.n).index_add(1, of, elements)
@@ -230,14 +225,15 @@ class Interpreter:
                 return by_number((delta * h).sum(1))
             if i.window < 0:
                 return torch.bmm(delta.transpose(1, 2), h).flatten(1)
-            window = self.windows[i.window].forward
-            sites = _split(delta, 2, window.out_sites, -1)
-            return torch.einsum("tbon,tbosk->tnsk", sites, _seen(h, window)).flatten(1)
+            sites = _split(delta, 2, self.windows[i.window].forward.out_sites, -1)
+            return torch.einsum("tbon,tbosk->tnsk", sites, self._seen(h, i.window)).flatten(1)
 
         weight = times(delta, self._rows(i.a0, i.rows0))
         if i.a1 is not None:
             weight = weight + times(self._rows(i.b1, i.rows1), self._rows(i.a1, i.rows1))
-        at = _places(t).flatten() if t.window >= 0 else torch.arange(t.weight, t.weight + t.n * t.k)
+        at = self.tables.places[i.out.tensor].flatten()
+        if t.window < 0:  # a diagonal's numbers have no outputs and inputs
+            at = torch.arange(t.weight, t.weight + t.n * t.k, device=weight.device)
         parts = [(at, weight)]
         if i.out.bias:
             bias = delta.sum(1)
@@ -246,7 +242,8 @@ class Interpreter:
             elif t.window >= 0:  # site by site: over all of them, or to torch's order
                 bias = _split(bias, 1, self.windows[t.window].forward.out_sites, -1)
                 bias = (bias.sum(1, keepdim=True) if t.bias_sites == 1 else bias).transpose(1, 2).flatten(1)
-            parts.append((torch.arange(t.bias, t.bias + t.n * t.bias_sites), bias))
+            places = torch.arange(t.bias, t.bias + t.n * t.bias_sites, device=bias.device)
+            parts.append((places, bias))
         out = self._target(i.out)
         for at, part in parts:
             if i.theta is not None:
@@ -314,11 +311,17 @@ class Interpreter:
 
     def _noise(self, i: Any) -> None:
         if i.index == 1:
-            drawn = self.frame.normals(_core.INSTANCE_NOISE_STREAM, i.rows, i.columns)
+            drawn = self._normals(_core.INSTANCE_NOISE_STREAM, i.rows, i.columns)
             noise = self.game.instance_noise * drawn.to(self.frame.phi)
             self._write(i.out, _by_site(noise, self.x))
             return
-        self._write(i.out, _by_site(self.frame.noise(i.rows, i.columns), self.z))
+        z = self.frame.noise
+        if z is None:
+            z = self._normals(0, i.rows, i.columns).to(self.frame.phi)
+        self._write(i.out, _by_site(z, self.z))
+
+    def _normals(self, stream: int, rows: int, columns: int) -> Tensor:
+        return normals_of(self.frame.key, stream, rows, columns)
 
     def _load(self, i: Any) -> None:
         self._write(i.out, _by_site(self.frame.real, self.x))
@@ -365,12 +368,13 @@ class Interpreter:
         return self.frame.trace if i.traced else torch.zeros_like(self.frame.trace)
 
     def _mix(self, i: Any) -> None:
-        u = self.frame.mix(i.rows)
+        z = self._normals(_core.MIX_STREAM, 1, i.rows)[:, 0]
+        u: Tensor = torch.special.ndtr(z).to(self.frame.phi)
         self._write(i.c_g, u)
         self._write(i.c_d, 1 - u)
 
     def _draw(self, i: Any) -> None:
-        z = self.frame.normals(_core.AUGMENT_STREAM, max(i.fakes, i.reals), i.columns)
+        z = self._normals(_core.AUGMENT_STREAM, max(i.fakes, i.reals), i.columns)
         numbers = augmentation_numbers(torch.special.ndtr(z), self.game.augmentation, self.extents)
         both = torch.cat((numbers[:, : i.fakes], numbers[:, : i.reals]), 1)
         self._write(i.out, both.to(self.frame.phi))
@@ -393,7 +397,7 @@ class Interpreter:
     def _penalty(self, i: Any) -> None:
         norm2, f = self._rows(i.a0, i.rows), self.frame
         share = f.penalised.to(norm2)[:, None] * (self.game.penalty_weight * self.game.penalty_every / i.rows)
-        epsilon = torch.tensor(_core.PENALTY_EPSILON, dtype=norm2.dtype)
+        epsilon = torch.tensor(_core.PENALTY_EPSILON, dtype=norm2.dtype, device=norm2.device)
 
         def term(order: int) -> Tensor:
             formula = _core.penalty_formula(self.game.penalty, order)
@@ -425,8 +429,8 @@ class Interpreter:
 
     def _matrices(self, ref: Any) -> list[Tensor]:
         """[T, n, taps * k] of each layer that has one, of a parameter-shaped value."""
-        value, tensors = self._value(ref), [self.tensors[norm.tensor] for norm in self.compiled.spectral]
-        return [value[:, _places(t).flatten(1)] for t in tensors]
+        value, tensors = self._value(ref), [norm.tensor for norm in self.compiled.spectral]
+        return [value[:, self.tables.places[t].flatten(1)] for t in tensors]
 
     def _vectors(self, ref: Any) -> list[tuple[Tensor, Tensor]]:
         """u [T, n] and v [T, taps * k] of each."""
@@ -443,7 +447,7 @@ class Interpreter:
         """D's part: weights under a spectral norm from `matrices`, everything else from `others` [T, P]."""
         whole = others.clone()
         for norm, matrix in zip(self.compiled.spectral, matrices, strict=True):
-            whole[:, _places(self.tensors[norm.tensor]).flatten(1)] = matrix
+            whole[:, self.tables.places[norm.tensor].flatten(1)] = matrix
         part = self._part(1)
         target = self._target(ref)
         target[:, part] = whole[:, part] + (target[:, part] if accumulate else 0.0)
@@ -532,13 +536,16 @@ class Interpreter:
             return
         both = zip(self._moments(i.moment, i.player), self._moments(i.moment_next, i.player), strict=True)
         for n, (moment, next_moment) in enumerate(both):
-            used = torch.tensor([m > n for m in self._sizes()])[self.frame.kind][:, None]
+            used = self._has_moment(n)
             value = self._evaluate(f"m{n}", variables, moment)
             next_moment.copy_(torch.where(moves & used, value, moment))
 
-    def _sizes(self) -> list[int]:
-        """How many moments each of the game's optimisers has."""
-        return [_core.optimiser_moments(kind) for kind in self.game.optimisers]
+    def _has_moment(self, n: int) -> Tensor:
+        """bool [T, 1], the tasks whose optimiser has a moment n."""
+        sizes = [_core.optimiser_moments(kind) for kind in self.game.optimisers]
+        return torch.tensor([size > n for size in sizes], device=self.frame.kind.device)[self.frame.kind][
+            :, None
+        ]
 
     def _adjoint(self, i: Any) -> None:
         f, part = self.frame, self._part(i.player)
@@ -554,7 +561,7 @@ class Interpreter:
             variables[f"v{n}"] = v_moments[n].clone() if n < len(v_moments) else zero
         self._target(i.out)[:, part] = torch.where(active, self._evaluate("w", variables, zero), zero)
         for n, v_moment in enumerate(v_moments):
-            used = torch.tensor([m > n for m in self._sizes()])[f.kind][:, None]
+            used = self._has_moment(n)
             value = self._evaluate(f"v{n}", variables, zero).where(~self._first(i.player), zero)
             v_moment.copy_(torch.where(active & used, value, v_moment))
         if i.d_scale is not None:

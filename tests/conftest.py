@@ -12,7 +12,14 @@ import pytest
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
+import torch
 from xdist.scheduler import LoadScopeScheduling
+
+# Before anything imports triton: without a device its kernels run in its interpreter.
+if torch.cuda.is_available():
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns of another default to come
+else:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # Workers share the cores (pytest-xdist, see pyproject.toml).
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
@@ -24,7 +31,7 @@ hypothesis.settings.load_profile("pymgan")
 
 
 # "case-engine", as the tests of the battery are parametrised.
-_OF_CASE = re.compile(r".*\[(.+?)-(?:(?:cpu-\w+|cuda-host|torch)-float\d\d|cpu|torch|reference)\]$")
+_OF_CASE = re.compile(r".*\[(.+?)-(?:(?:cpu-\w+|cuda-host|torch)-float\d\d|cpu|torch|triton|reference)\]$")
 
 
 class ByCase(LoadScopeScheduling):
@@ -40,13 +47,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCase:
     return ByCase(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` are skipped where torch sees no CUDA device."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped where torch sees no CUDA device, those marked `exhaustive` where nobody asks for them."""
+    if "exhaustive" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
-    import torch
-
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))

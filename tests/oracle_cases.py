@@ -136,6 +136,22 @@ class Inputs:
             sample_cotangent=self.sample_cotangent.to(dtype),
         )
 
+    def on(self, device: torch.device) -> Inputs:
+        """The same numbers on a device, but for what a state counts."""
+
+        def move(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value.to(device)
+            if not isinstance(value, (Data, Schedule)):
+                return value
+            return replace(value, **{item.name: move(getattr(value, item.name)) for item in fields(value)})
+
+        state = replace(self.state, moments=move(self.state.moments), spectral=move(self.state.spectral))
+        others = {
+            item.name: move(getattr(self, item.name)) for item in fields(Inputs) if item.name != "state"
+        }
+        return replace(self, state=state, **others)
+
 
 # ---- architectures ----
 
@@ -357,7 +373,7 @@ def draw(case: Case, draws: int = DRAWS) -> Inputs:
         inputs = _draw(case, engine, rng, draws + SPARE, 2.0**-attempt)
         good = torch.nonzero(margin(case, engine, inputs) > NEAREST).flatten()
         if len(good) >= draws:
-            return _take(inputs, good[:draws])
+            return take(inputs, good[:draws])
     raise AssertionError(f"{case.name}: only {len(good)} of {draws + SPARE} draws are well posed")
 
 
@@ -420,7 +436,8 @@ def _pace(case: Case) -> float:
     return min(slowed.get(kind, 1.0) for kind in case.optimisers)
 
 
-def _take(inputs: Inputs, tasks: Tensor) -> Inputs:
+def take(inputs: Inputs, tasks: Tensor) -> Inputs:
+    """Some of the tasks."""
     data, schedule = inputs.data, inputs.schedule
     per_task = schedule.active is not None and schedule.active.ndim == 3
     assert data.noise is not None
@@ -449,7 +466,7 @@ def draw_far(case: Case, draws: int) -> Inputs:
     """Inputs for finite differences: the draws that stay farthest from every kink."""
     engine = reference(case)
     inputs = _draw(case, engine, np.random.default_rng([case.seed, 1, *case.name.encode()]), 16 * draws, 0.5)
-    return _take(inputs, margin(case, engine, inputs).argsort(descending=True, stable=True)[:draws])
+    return take(inputs, margin(case, engine, inputs).argsort(descending=True, stable=True)[:draws])
 
 
 def neighbours(case: Case, count: int, distance: float, seed: int) -> Inputs:
@@ -459,7 +476,7 @@ def neighbours(case: Case, count: int, distance: float, seed: int) -> Inputs:
     comes close to a kink is the original itself.
     """
     inputs = draw(case)
-    inputs = _take(inputs, torch.arange(len(inputs.phi)).repeat_interleave(count))
+    inputs = take(inputs, torch.arange(len(inputs.phi)).repeat_interleave(count))
     moved = _moved(inputs, torch.full((len(inputs.phi),), distance), seed)
     far = margin(case, reference(case), moved) > NEAREST
     return _moved(inputs, distance * far, seed)

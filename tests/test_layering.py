@@ -16,10 +16,20 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "pymgan"
 FILES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = [p for p in sorted((ROOT / "csrc").rglob("*")) if p.suffix in {".h", ".cpp", ".cu", ".cuh"}]
+KERNELS = sorted((ROOT / "kernels").glob("*.py"))
 LONGEST = 600
 
 # Files that may import the compiled module: the plan fills its record, engines run it, `engine` reports it.
-COMPILED = {"plan", "engine", "cpu_engine", "torch_engine", "torch_interpreter"}
+COMPILED = {
+    "plan",
+    "engine",
+    "cpu_engine",
+    "list_engine",
+    "torch_interpreter",
+    "triton_engine",
+    "triton_interpreter",
+    "triton_tables",
+}
 # Files that may differentiate with torch: the oracle, and the autograd wrapper around an engine.
 DIFFERENTIATING = {"reference", "reference_layers", "reference_losses", "adapt"}
 
@@ -35,11 +45,17 @@ PLACES = {
     **dict.fromkeys(
         [
             "cpu_engine",
-            "torch_engine",
+            "frame",
+            "list_engine",
             "torch_augment",
-            "torch_frame",
+            "torch_engine",
+            "torch_formulas",
             "torch_interpreter",
             "torch_spectral",
+            "torch_tables",
+            "triton_engine",
+            "triton_interpreter",
+            "triton_tables",
             "reference",
             "reference_augment",
             "reference_layers",
@@ -90,10 +106,12 @@ def tree(path: Path) -> ast.Module:
 
 
 def own_module(name: str) -> str | None:
-    """The file that an import's dotted name reaches, as `module_of` names it; None outside of pymgan."""
+    """The file that an import's dotted name reaches, as `module_of` names it; None outside of pymgan/, as the kernels are."""
     if name.split(".")[0] != "pymgan":
         return None
     parts = name.split(".")[1:]
+    if parts[:1] == ["_kernels"]:
+        return None
     while parts and not (
         PACKAGE.joinpath(*parts).with_suffix(".py").exists() or PACKAGE.joinpath(*parts).is_dir()
     ):
@@ -193,14 +211,37 @@ def test_no_import_cycles() -> None:
         visit(module, [])
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
+def test_only_the_triton_engine_knows_the_kernels() -> None:
+    users = {
+        module_of(path)
+        for path in FILES
+        for what, _, typing_only in imports(path)
+        if what.startswith("pymgan._kernels") and not typing_only
+    }
+    assert users == {"triton_engine", "triton_interpreter", "triton_tables"}
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=name)
+def test_kernels_know_triton_torch_and_each_other_alone(path: Path) -> None:
+    modules = {
+        alias.name if isinstance(node, ast.Import) else "." * node.level + (node.module or "")
+        for node in ast.walk(tree(path))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
+    own = {"." + other.stem for other in KERNELS}
+    known = {"__future__", "collections", "dataclasses", "functools", "os", "typing", "torch", "triton"}
+    assert {module for module in modules if module.split(".")[0] not in known} <= own
+
+
+@pytest.mark.parametrize("path", [*FILES, *KERNELS], ids=name)
 def test_no_assert_statements_in_the_package(path: Path) -> None:
     found = [f"line {node.lineno}" for node in ast.walk(tree(path)) if isinstance(node, ast.Assert)]
     assert not found, "user input is checked with exceptions; python -O drops an assert"
 
 
 def test_no_file_is_too_long() -> None:
-    files = [*FILES, *SOURCES]
+    files = [*FILES, *KERNELS, *SOURCES]
     for folder in ("tests", "bench"):
         files += [p for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".h", ".cpp"}]
     long = {name(p): n for p in files if (n := len(p.read_text(encoding="utf-8").splitlines())) > LONGEST}

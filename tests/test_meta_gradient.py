@@ -12,7 +12,7 @@ from torch import Tensor
 from pymgan.contract import Engine, MetaGradient, Objective
 from pymgan.meta_gradient import compose
 from tests.engines import all_engines, make
-from tests.oracle_cases import Case, Inputs, _take, cases, draw, reference
+from tests.oracle_cases import Case, Inputs, cases, draw, reference, take
 
 TASKS = 6
 OBJECTIVES: dict[str, dict[str, object]] = {
@@ -37,7 +37,7 @@ def some_cases() -> list[Case]:
 
 
 def inputs_of(case: Case) -> Inputs:
-    return _take(draw(case), torch.arange(TASKS))
+    return take(draw(case), torch.arange(TASKS))
 
 
 def objective_of(engine: Engine, name: str, *, parts: int = 1, drawn: bool = False) -> Objective:
@@ -147,7 +147,7 @@ def test_a_failing_task_is_left_out(engine: str, name: str, order: int) -> None:
     )
     assert result.trace.valid.nonzero().flatten().tolist() == left
     assert math.isnan(float(result.value[1]))
-    fewer = _take(x, torch.tensor(left))
+    fewer = take(x, torch.tensor(left))
     alone = made.meta_gradient(
         fewer.phi,
         fewer.data,

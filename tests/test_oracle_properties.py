@@ -15,7 +15,7 @@ from pymgan.contract import OPTIMISERS, Data, Engine, Rng, Schedule, State
 from pymgan.gan import GAN
 from tests.battery import fingerprint, measure
 from tests.engines import Make, all_engines, make
-from tests.oracle_cases import STORAGE, Case, Inputs, _take, cases, draw, reference, steps_of
+from tests.oracle_cases import STORAGE, Case, Inputs, cases, draw, reference, steps_of, take
 
 ENGINES = all_engines()
 CPU = {name: build for name, build in ENGINES.items() if name.startswith("cpu")}
@@ -102,7 +102,7 @@ def test_a_task_does_not_depend_on_the_others(engine: str) -> None:
     built = CPU[engine](case)
     x = draw(case, 8)
     together = measure(built, case, x)
-    alone = measure(built, case, _take(x, torch.tensor([5])))
+    alone = measure(built, case, take(x, torch.tensor([5])))
     for name, value in together.items():
         assert torch.equal(value[5:6], alone[name]), name
 

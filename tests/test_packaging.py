@@ -58,6 +58,14 @@ def test_it_imports_without_triton_and_without_a_gpu() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_installed_kernels_are_those_of_the_checkout() -> None:
+    done = python("import importlib.util; print(importlib.util.find_spec('pymgan._kernels').origin)")
+    assert done.returncode == 0, done.stderr
+    installed = {path.name: path.read_bytes() for path in Path(done.stdout.strip()).parent.glob("*.py")}
+    own = {path.name: path.read_bytes() for path in (ROOT / "kernels").glob("*.py")}
+    assert installed == own, "install this checkout again (pip install -c constraints.txt .)"
+
+
 def test_the_extension_links_neither_torch_nor_cuda() -> None:
     spec = importlib.util.find_spec("pymgan._core")
     assert spec is not None
@@ -117,7 +125,7 @@ def archive(pattern: str) -> Path:
 def test_the_sdist_holds_what_is_needed_and_nothing_else() -> None:
     with tarfile.open(archive("*.tar.gz")) as sdist:
         names = {name.split("/", 1)[1] for name in (m.name for m in sdist.getmembers() if m.isfile())}
-    folders = ("csrc", "pymgan", "tests", "bench", "docs")
+    folders = ("csrc", "kernels", "pymgan", "tests", "bench", "docs")
     top = {"CMakeLists.txt", "pyproject.toml", "constraints.txt", "README.md", "LICENSE", "CHANGELOG.md"}
     expected = tracked(*folders) | top | {"CONTRIBUTING.md"}
     assert names - {"PKG-INFO"} == expected
@@ -131,5 +139,6 @@ def test_the_wheel_holds_the_package_and_one_extension() -> None:
     extensions = {n for n in names if n.endswith((".so", ".pyd"))}
     assert len(extensions) == 1
     assert next(iter(extensions)).startswith("pymgan/_core.")
-    assert names - extensions == tracked("pymgan")
+    kernels = {f"pymgan/_{path}" for path in tracked("kernels")}
+    assert names - extensions == tracked("pymgan") | kernels
     assert {"METADATA", "entry_points.txt", "licenses/LICENSE"} <= info
