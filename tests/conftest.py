@@ -11,6 +11,10 @@ import pytest
 # Before anything imports matplotlib: no test needs a screen.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+# Workers share the cores (pytest-xdist, see pyproject.toml). Before torch is imported, which reads it.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
 import hypothesis
 import torch
 from xdist.scheduler import LoadScopeScheduling
@@ -20,10 +24,6 @@ if torch.cuda.is_available():
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns of another default to come
 else:
     os.environ.setdefault("TRITON_INTERPRET", "1")
-
-# Workers share the cores (pytest-xdist, see pyproject.toml).
-if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 # The same examples on every run and machine: a failure here is a failure there.
 hypothesis.settings.register_profile("pymgan", deadline=None, derandomize=True, database=None)
