@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-__all__ = ["LAYERS", "Norm", "norm_of", "normalise_all", "settle"]
+__all__ = ["LAYERS", "Norm", "iterated", "norm_of", "normalise_all", "settle"]
 
 LAYERS: tuple[type[nn.Module], ...] = (
     nn.Linear,
@@ -53,11 +53,15 @@ class Norm:
         """u [T, outputs] as a new state has it: moved to where weights [T, *] have theirs, as torch does when it makes a norm."""
         tensors = weight.view(-1, *self.shape)
         matrices = (tensors.transpose(1, 2) if self.transposed else tensors).flatten(2)
-        u = self.u.to(weight).expand(len(weight), -1)
-        for _ in range(SETTLED):
-            v = _unit(torch.einsum("tnk,tn->tk", matrices, u), self.eps)
-            u = _unit(torch.einsum("tnk,tk->tn", matrices, v), self.eps)
-        return u
+        return iterated(matrices, self.u.to(weight).expand(len(weight), -1), SETTLED, self.eps)[0]
+
+
+def iterated(w: Tensor, u: Tensor, iterations: int, eps: float) -> tuple[Tensor, Tensor]:
+    """u [T, n] and v [T, k] after power iterations of W [T, n, k]: v = W^T u / |.|, u = W v / |.|."""
+    for _ in range(iterations):
+        v = _unit(torch.einsum("tnk,tn->tk", w, u), eps)
+        u = _unit(torch.einsum("tnk,tk->tn", w, v), eps)
+    return u, v
 
 
 def norm_of(layer: nn.Module) -> Norm | None:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 import pymgan._core as _core
 from pymgan.frame import Compiled, Frame, Values
+from pymgan.spectral import iterated
 from pymgan.torch_augment import augmentation_numbers, augmented
 from pymgan.torch_formulas import evaluate
-from pymgan.torch_spectral import iterated, normed, pulled_back, pushed_forward
+from pymgan.torch_spectral import normed, pulled_back, pushed_forward
 from pymgan.torch_tables import Tables, normals_of
 
 __all__ = ["Interpreter"]

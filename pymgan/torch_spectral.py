@@ -6,15 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["iterated", "normed", "pulled_back", "pushed_forward"]
-
-
-def iterated(w: Tensor, u: Tensor, iterations: int, eps: float) -> tuple[Tensor, Tensor]:
-    """u and v after power iterations."""
-    for _ in range(iterations):
-        v = _unit(torch.einsum("tnk,tn->tk", w, u), eps)
-        u = _unit(torch.einsum("tnk,tk->tn", w, v), eps)
-    return u, v
+__all__ = ["normed", "pulled_back", "pushed_forward"]
 
 
 def normed(w: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,8 +50,3 @@ def _inner(a: Tensor, b: Tensor) -> Tensor:
 
 def _each(numbers: Tensor) -> Tensor:
     return numbers[:, None, None]
-
-
-def _unit(x: Tensor, eps: float) -> Tensor:
-    unit: Tensor = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=eps)
-    return unit
