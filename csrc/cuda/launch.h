@@ -30,7 +30,6 @@ class Launches {
   Launch generate(int batch, bool vjp, Image& image) {
     return list(vjp ? program_.generate_vjp(batch) : program_.generate(batch), image);
   }
-  const std::vector<int32_t>& flat() const { return flat_; }
 
  private:
   class Lists;
