@@ -124,7 +124,7 @@ class MetaStep:
             "weight": ctypes.addressof(weight),
             "v0": self.empty(2 * P),
             "workspace": self.empty(
-                engine.pull_workspace(*halves.values(), scaled=False, steps=K, threads=1)
+                engine.pullback_workspace(*halves.values(), scaled=False, steps=K, threads=1)
             ),
         }
 

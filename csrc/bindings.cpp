@@ -6,7 +6,6 @@
 
 #include <stdexcept>
 #include <string>
-#include <tuple>
 #include <utility>
 
 #include "bindings_calls.h"
@@ -35,8 +34,8 @@ class CpuEngine {
 
   int64_t saved_elements(int steps) { return cpu::saved_elements(program_, schedule_storage(storage_, steps), steps); }
   int64_t adapt_workspace(int threads) { return cpu::adapt_workspace(program_, threads); }
-  int64_t pull_workspace(const std::vector<std::string>& support, const std::vector<std::string>& keep, bool rates,
-                         bool scaled, int steps, int threads) {
+  int64_t pullback_workspace(const std::vector<std::string>& support, const std::vector<std::string>& keep, bool rates,
+                             bool scaled, int steps, int threads) {
     return cpu::pull_workspace(program_, schedule_storage(storage_, steps), halves_of(support, keep), rates, scaled,
                                steps, threads);
   }
@@ -57,18 +56,12 @@ class CpuEngine {
     cpu::pullback(kernels(), program_, schedule_storage(storage_, c.steps), c);
   }
 
-  int64_t meta_workspace(const py::dict& d) {
-    const cpu::MetaCall<T> c = meta_call(d);
+  int64_t meta_gradient_workspace(const py::dict& d) {
+    const cpu::MetaCall<T> c = meta_shape<T>(d);
     return cpu::meta_workspace(program_, schedule_storage(storage_, c.steps), c);
   }
   void meta_gradient(const py::dict& d) {
-    cpu::MetaCall<T> c = meta_call(d);
-    c.gradient = pointer<T>(d["gradient"].cast<Address>());
-    c.value = pointer<double>(d["value"].cast<Address>());
-    c.trace = pointer<T>(d["trace"].cast<Address>());
-    c.valid = pointer<uint8_t>(d["valid"].cast<Address>());
-    c.d_rate = pointer<double>(get<Address>(d, "d_rate", 0));
-    c.workspace = pointer<T>(d["workspace"].cast<Address>());
+    const auto c = meta_call<T>(d);
     py::gil_scoped_release release;
     cpu::meta_gradient(kernels(), program_, schedule_storage(storage_, c.steps), c);
   }
@@ -98,24 +91,6 @@ class CpuEngine {
   }
 
  private:
-  // Its inputs.
-  static cpu::MetaCall<T> meta_call(const py::dict& d) {
-    cpu::MetaCall<T> c;
-    read_inner_loop<T>(d, c);
-    c.phi0 = pointer<const T>(d["phi0"].cast<Address>());
-    c.phi0_task = d["phi0_task"].cast<int64_t>();
-    c.spectral0 = pointer<const T>(get<Address>(d, "spectral0", 0));
-    c.objective.samples = d["samples"].cast<int>();
-    std::tie(c.objective.losses[0], c.objective.losses[1]) = d["losses"].cast<std::pair<double, double>>();
-    c.objective.queries = d["queries"].cast<int>();
-    c.objective.query = pointer<const T>(d["query"].cast<Address>());
-    c.objective.noise = pointer<const T>(get<Address>(d, "query_noise", 0));
-    c.objective.stream = d["stream"].cast<uint32_t>();
-    c.second_order = d["second_order"].cast<bool>();
-    c.rates = d["rates"].cast<bool>();
-    return c;
-  }
-
   static Game with_storage(Game game, const Storage& storage) {
     game.keep_all = storage.mode == Storage::Mode::all;
     return game;
@@ -134,16 +109,7 @@ class CpuEngine {
 
 template <class T>
 void distance(const py::dict& d) {
-  cpu::DistanceCall<T> c;
-  c.tasks = d["tasks"].cast<int64_t>();
-  c.a_count = d["a_count"].cast<int>();
-  c.b_count = d["b_count"].cast<int>();
-  c.features = d["features"].cast<int>();
-  c.threads = d["threads"].cast<int>();
-  c.a = pointer<const T>(d["a"].cast<Address>());
-  c.b = pointer<const T>(d["b"].cast<Address>());
-  c.value = pointer<double>(d["value"].cast<Address>());
-  c.cotangent = pointer<T>(d["cotangent"].cast<Address>());
+  const auto c = distance_call<T>(d);
   py::gil_scoped_release release;
   cpu::distance(c);
 }
@@ -158,11 +124,11 @@ void bind_cpu_engine(py::module_& m, const char* name) {
       .def_property_readonly("isa", &E::isa)
       .def("saved_elements", &E::saved_elements, py::arg("steps"))
       .def("adapt_workspace", &E::adapt_workspace, py::arg("threads"))
-      .def("pull_workspace", &E::pull_workspace, py::arg("support"), py::arg("keep"), py::arg("rates"),
+      .def("pullback_workspace", &E::pullback_workspace, py::arg("support"), py::arg("keep"), py::arg("rates"),
            py::arg("scaled"), py::arg("steps"), py::arg("threads"))
       .def("gradients_workspace", &E::gradients_workspace, py::arg("full"), py::arg("threads"))
       .def("generate_workspace", &E::generate_workspace, py::arg("batch"), py::arg("vjp"), py::arg("threads"))
-      .def("meta_workspace", &E::meta_workspace)
+      .def("meta_gradient_workspace", &E::meta_gradient_workspace)
       .def("adapt", &E::adapt)
       .def("pullback", &E::pullback)
       .def("meta_gradient", &E::meta_gradient)
@@ -178,7 +144,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = PYMGAN_VERSION;
   bind_program(m);
   bind_formulas(m);
-  bind_cuda_host(m);
+  bind_cuda(m);
   bind_cpu_engine<float>(m, "CpuEngine32");
   bind_cpu_engine<double>(m, "CpuEngine64");
   m.def(

@@ -12,6 +12,6 @@
 void bind_program(pybind11::module_& m);
 // The formulas as nested tuples, for engines that are not compiled from them.
 void bind_formulas(pybind11::module_& m);
-void bind_cuda_host(pybind11::module_& m);
+void bind_cuda(pybind11::module_& m);
 
 std::vector<pymgan::Halves> halves_of(const std::vector<std::string>& support, const std::vector<std::string>& keep);

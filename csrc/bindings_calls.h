@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "bindings.h"
@@ -117,6 +119,52 @@ cpu::GradientsCall<T> gradients_call(const py::dict& d) {
   c.spectral = pointer<const T>(get<Address>(d, "spectral", 0));
   c.gradient = pointer<T>(d["gradient"].cast<Address>());
   c.trace = pointer<T>(d["trace"].cast<Address>());
+  c.workspace = pointer<T>(d["workspace"].cast<Address>());
+  return c;
+}
+
+template <class T>
+cpu::DistanceCall<T> distance_call(const py::dict& d) {
+  cpu::DistanceCall<T> c;
+  c.tasks = d["tasks"].cast<int64_t>();
+  c.a_count = d["a_count"].cast<int>();
+  c.b_count = d["b_count"].cast<int>();
+  c.features = d["features"].cast<int>();
+  c.threads = d["threads"].cast<int>();
+  c.a = pointer<const T>(d["a"].cast<Address>());
+  c.b = pointer<const T>(d["b"].cast<Address>());
+  c.value = pointer<double>(d["value"].cast<Address>());
+  c.cotangent = pointer<T>(d["cotangent"].cast<Address>());
+  return c;
+}
+
+// What the room for it depends on.
+template <class T>
+cpu::MetaCall<T> meta_shape(const py::dict& d) {
+  cpu::MetaCall<T> c;
+  read_inner_loop<T>(d, c);
+  c.objective.samples = d["samples"].cast<int>();
+  std::tie(c.objective.losses[0], c.objective.losses[1]) = d["losses"].cast<std::pair<double, double>>();
+  c.objective.queries = d["queries"].cast<int>();
+  c.objective.noise = pointer<const T>(get<Address>(d, "query_noise", 0));
+  c.second_order = d["second_order"].cast<bool>();
+  c.rates = d["rates"].cast<bool>();
+  return c;
+}
+
+template <class T>
+cpu::MetaCall<T> meta_call(const py::dict& d) {
+  cpu::MetaCall<T> c = meta_shape<T>(d);
+  c.phi0 = pointer<const T>(d["phi0"].cast<Address>());
+  c.phi0_task = d["phi0_task"].cast<int64_t>();
+  c.spectral0 = pointer<const T>(get<Address>(d, "spectral0", 0));
+  c.objective.query = pointer<const T>(d["query"].cast<Address>());
+  c.objective.stream = d["noise_stream"].cast<uint32_t>();
+  c.gradient = pointer<T>(d["gradient"].cast<Address>());
+  c.value = pointer<double>(d["value"].cast<Address>());
+  c.trace = pointer<T>(d["trace"].cast<Address>());
+  c.valid = pointer<uint8_t>(d["valid"].cast<Address>());
+  c.d_rate = pointer<double>(get<Address>(d, "d_rate", 0));
   c.workspace = pointer<T>(d["workspace"].cast<Address>());
   return c;
 }

@@ -6,14 +6,46 @@ import math
 import mmap
 import threading
 import weakref
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["BufferPool"]
+__all__ = ["BufferPool", "Buffers", "DeviceBuffers"]
 
 LARGE = 1 << 18  # bytes: below, the heap reuses memory by itself
+
+
+class Buffers(Protocol):
+    """Where an engine's memory comes from: uninitialised, of its dtype."""
+
+    def take(self, elements: int) -> Tensor:
+        """A one-dimensional buffer of at least `elements`, 64-byte aligned, until it is given back."""
+
+    def give(self, buffer: Tensor) -> None:
+        """Takes back what `take` handed out; the caller must not touch it again."""
+
+    def result(self, *shape: int) -> Tensor:
+        """A tensor for the caller's caller."""
+
+
+class DeviceBuffers:
+    """torch's own allocator of a device, which keeps what is freed, for the stream that used it."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self._dtype, self._device = dtype, device
+
+    def take(self, elements: int) -> Tensor:
+        """See `Buffers`."""
+        return torch.empty(max(elements, 1), dtype=self._dtype, device=self._device)
+
+    def give(self, buffer: Tensor) -> None:
+        """See `Buffers`."""
+
+    def result(self, *shape: int) -> Tensor:
+        """See `Buffers`."""
+        return torch.empty(*shape, dtype=self._dtype, device=self._device)
 
 
 class BufferPool:

@@ -6,7 +6,7 @@ Each ``check_*`` raises TypeError for a wrong type or dtype, and ValueError for 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -29,14 +29,80 @@ __all__ = [
 S = TypeVar("S", bound=Saved)
 
 
+class _Values:
+    """What values have to be. On the cpu each is looked at when it is named; on a device, where a look waits for what is queued,
+    all together in `settle`, and none while a CUDA graph is captured."""
+
+    def __init__(self) -> None:
+        self._later: list[tuple[Tensor, Callable[[], ValueError]]] = []
+
+    def expect(self, holds: Callable[[], Tensor], of: Tensor, error: Callable[[], ValueError]) -> None:
+        """`holds` gives a bool, on the device of the tensor that it looks at."""
+        if of.device.type == "cpu":
+            if not bool(holds()):
+                raise error()
+        elif not torch.cuda.is_current_stream_capturing():
+            self._later.append((holds(), error))
+
+    def finite(self, op: str, name: str, value: Tensor, rows: Tensor | None = None) -> None:
+        """rows: numbers of those that count; None: all."""
+        once = _once(value).detach()
+
+        def holds() -> Tensor:
+            if once.device.type != "cpu":
+                of_row = torch.isfinite(once.flatten(1)).all(1) if rows is not None else torch.isfinite(once)
+                return (of_row if rows is None else of_row[rows.long().clamp(0, len(of_row) - 1)]).all()
+            # numpy's stays on one core: torch's would leave its other threads spinning, next to those of the engine.
+            counted = once if rows is None else once[torch.unique(rows).long()]
+            return torch.tensor(bool(np.isfinite(counted.numpy()).all()))
+
+        def error() -> ValueError:
+            return ValueError(
+                f"[{op}] {name}: expected finite numbers, got NaN or infinity; look for it with torch.isfinite"
+            )
+
+        self.expect(holds, once, error)
+
+    def at_least_zero(self, op: str, name: str, value: Tensor) -> None:
+        self.expect(
+            lambda: (value >= 0).all(),
+            value,
+            lambda: ValueError(f"[{op}] {name}: expected numbers from 0, got {value.min().item()}"),
+        )
+
+    def settle(self) -> None:
+        """Raises the first error of those put off."""
+        if self._later:
+            for held, (_, error) in zip(
+                torch.stack([holds for holds, _ in self._later]).tolist(), self._later, strict=True
+            ):
+                if not held:
+                    raise error()
+
+
 def check_adapt(
     engine: Engine, phi: Tensor, data: Data, schedule: Schedule, rng: Rng, state: State | None = None
 ) -> tuple[int, int]:
     """Checks the arguments of ``adapt``; returns (T, K)."""
+    values = _Values()
+    tasks, steps = _check_adapt(values, engine, phi, data, schedule, rng, state)
+    values.settle()
+    return tasks, steps
+
+
+def _check_adapt(
+    values: _Values,
+    engine: Engine,
+    phi: Tensor,
+    data: Data,
+    schedule: Schedule,
+    rng: Rng,
+    state: State | None,
+) -> tuple[int, int]:
     tasks = _check_rng("adapt", rng)
     _check_phi("adapt", engine, phi, tasks)
-    steps = _check_data("adapt", engine, data, tasks, per_step=True)
-    _check_schedule(engine, schedule, tasks, steps)
+    steps = _check_data(values, "adapt", engine, data, tasks, per_step=True)
+    _check_schedule(values, engine, schedule, tasks, steps)
     if state is not None:
         _check_state("adapt", state, engine, tasks)
         width = engine.moments * engine.parameters
@@ -46,10 +112,9 @@ def check_adapt(
             ("state.updates", state.updates, (tasks, 2)),
         ):
             _check("adapt", name, value, shape, (torch.int64,), None)
-            if int(value.min()) < 0:
-                raise ValueError(f"[adapt] {name}: expected numbers from 0, got {int(value.min())}")
+            values.at_least_zero("adapt", name, value)
         _check("adapt", "state.kind", state.kind, (tasks, 2), (torch.int64,), None)
-        _check_kind("state.kind", engine, state.kind)
+        _check_kind(values, "state.kind", engine, state.kind)
     return tasks, steps
 
 
@@ -64,7 +129,9 @@ def check_gradients(engine: Engine, phi: Tensor, data: Data, rng: Rng, state: St
     """Checks the arguments of ``gradients``; returns T."""
     tasks = _check_rng("gradients", rng)
     _check_phi("gradients", engine, phi, tasks)
-    _check_data("gradients", engine, data, tasks, per_step=False)
+    values = _Values()
+    _check_data(values, "gradients", engine, data, tasks, per_step=False)
+    values.settle()
     if state is not None:
         _check_state("gradients", state, engine, tasks)
     return tasks
@@ -133,8 +200,8 @@ def check_meta_gradient(
     rates: bool,
 ) -> tuple[int, int]:
     """Checks the arguments of ``meta_gradient``; returns (T, K)."""
-    op = "meta_gradient"
-    tasks, steps = check_adapt(engine, phi, data, schedule, rng, None)
+    op, values = "meta_gradient", _Values()
+    tasks, steps = _check_adapt(values, engine, phi, data, schedule, rng, None)
     if not isinstance(objective, Objective):
         raise TypeError(f"[{op}] objective: expected an Objective, got {type(objective).__name__}")
     if order not in (1, 2):
@@ -161,11 +228,12 @@ def check_meta_gradient(
             f"a multiple of shots = {engine.reals} for losses on the query set" if count else "one or more"
         )
         raise ValueError(f"[{op}] queries: expected {wanted}, got {count}")
-    _check_finite(op, "objective.query", query)
+    values.finite(op, "objective.query", query)
     if objective.noise is not None:
         shape = (tasks, objective.noise_rows(engine), *engine.latent)
         _check(op, "objective.noise", objective.noise, shape, (engine.dtype,), engine.device)
-        _check_finite(op, "objective.noise", objective.noise)
+        values.finite(op, "objective.noise", objective.noise)
+    values.settle()
     if rates and (objective.plays or order != 2):
         raise ValueError(
             f"[{op}] rates: expected order 2 and no losses, as rates descend the energy distance alone"
@@ -259,12 +327,16 @@ def _check_rng(op: str, rng: Rng) -> int:
     if not isinstance(rng, Rng):
         raise TypeError(f"[{op}] rng: expected an Rng, got {type(rng).__name__}")
     _check_whole(op, "rng.seed", rng.seed, 0, 2**64)
-    _check_tensor(op, "rng.tasks", rng.tasks, (torch.int64,), torch.device("cpu"))
+    _check_tensor(op, "rng.tasks", rng.tasks, (torch.int64,), None)
+    if rng.tasks.device.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"[{op}] rng.tasks: expected a tensor on the cpu or a CUDA device, got {rng.tasks.device}"
+        )
     if rng.tasks.ndim != 1 or not len(rng.tasks):
         raise ValueError(
             f"[{op}] rng.tasks: expected [T] with at least one task, got {_text(rng.tasks.shape)}"
         )
-    if int(rng.tasks.min()) < 0:
+    if rng.tasks.device.type == "cpu" and int(rng.tasks.min()) < 0:
         raise ValueError(f"[{op}] rng.tasks: expected numbers from 0, got {int(rng.tasks.min())}")
     return len(rng.tasks)
 
@@ -285,17 +357,7 @@ def _once(value: Tensor) -> Tensor:
     return value
 
 
-def _check_finite(op: str, name: str, value: Tensor) -> None:
-    once = _once(value).detach()
-    # numpy's stays on one core: torch's would leave its other threads spinning, next to those of the engine.
-    finite = np.isfinite(once.numpy()).all() if once.device.type == "cpu" else torch.isfinite(once).all()
-    if not bool(finite):
-        raise ValueError(
-            f"[{op}] {name}: expected finite numbers, got NaN or infinity; look for it with torch.isfinite"
-        )
-
-
-def _check_data(op: str, engine: Engine, data: Data, tasks: int, *, per_step: bool) -> int:
+def _check_data(values: _Values, op: str, engine: Engine, data: Data, tasks: int, *, per_step: bool) -> int:
     """Returns K (1 without that axis)."""
     if not isinstance(data, Data):
         raise TypeError(f"[{op}] data: expected Data, got {type(data).__name__}")
@@ -315,27 +377,30 @@ def _check_data(op: str, engine: Engine, data: Data, tasks: int, *, per_step: bo
             f"[{op}] {name}: expected at least one inner step (K >= 1), got {_text(source.shape)}"
         )
     if data.indices is None:
-        _check_finite(op, "data.real", data.real)
+        values.finite(op, "data.real", data.real)
     else:
         pool, indices = data.real, _once(data.indices)
         if pool.ndim != 1 + len(engine.sample) or tuple(pool.shape[1:]) != engine.sample or not len(pool):
             raise ValueError(
                 f"[{op}] data.real: expected a pool {_text(('N', *engine.sample))}, N >= 1, got {_text(pool.shape)}"
             )
-        low, high = int(indices.min()), int(indices.max())
-        if low < 0 or high >= len(pool):
-            raise ValueError(
-                f"[{op}] data.indices: expected rows of the pool, 0 to {len(pool) - 1}, got {low} to {high}"
-            )
-        _check_finite(op, "data.real", pool[torch.unique(indices).long()])
+        values.expect(
+            lambda: (indices >= 0).all() & (indices < len(pool)).all(),
+            indices,
+            lambda: ValueError(
+                f"[{op}] data.indices: expected rows of the pool, 0 to {len(pool) - 1}, got {int(indices.min())} to "
+                f"{int(indices.max())}"
+            ),
+        )
+        values.finite(op, "data.real", pool, indices)
     if data.noise is not None:
         shape = (tasks, *((steps,) if per_step else ()), engine.fakes, *engine.latent)
         _check(op, "data.noise", data.noise, shape, dtypes, device)
-        _check_finite(op, "data.noise", data.noise)
+        values.finite(op, "data.noise", data.noise)
     return steps
 
 
-def _check_schedule(engine: Engine, schedule: Schedule, tasks: int, steps: int) -> None:
+def _check_schedule(values: _Values, engine: Engine, schedule: Schedule, tasks: int, steps: int) -> None:
     if not isinstance(schedule, Schedule):
         raise TypeError(f"[adapt] schedule: expected a Schedule, got {type(schedule).__name__}")
     floating = (torch.float64, torch.float32)
@@ -348,14 +413,13 @@ def _check_schedule(engine: Engine, schedule: Schedule, tasks: int, steps: int) 
         ):
             expected = ", ".join(map(_text, shapes))
             raise ValueError(f"[adapt] schedule.{name}: expected one of {expected}, got {_text(value.shape)}")
-    _check_finite("adapt", "schedule.rate", schedule.rate)
-    if bool((schedule.rate < 0).any()):
-        raise ValueError(f"[adapt] schedule.rate: expected numbers from 0, got {float(schedule.rate.min())}")
+    values.finite("adapt", "schedule.rate", schedule.rate)
+    values.at_least_zero("adapt", "schedule.rate", schedule.rate)
     if schedule.active is not None:
         _check_tensor("adapt", "schedule.active", schedule.active, (torch.bool,), engine.device)
     if schedule.scale is not None:
         _check("adapt", "schedule.scale", schedule.scale, (engine.parameters,), floating, engine.device)
-        _check_finite("adapt", "schedule.scale", schedule.scale)
+        values.finite("adapt", "schedule.scale", schedule.scale)
     kind = schedule.kind
     if isinstance(kind, Tensor):
         _check_tensor("adapt", "schedule.kind", kind, (torch.int64,), None)
@@ -366,16 +430,19 @@ def _check_schedule(engine: Engine, schedule: Schedule, tasks: int, steps: int) 
         raise TypeError(
             f"[adapt] schedule.kind: expected a number or a torch.Tensor, got {type(kind).__name__}"
         )
-    _check_kind("schedule.kind", engine, kind)
+    _check_kind(values, "schedule.kind", engine, kind)
 
 
-def _check_kind(name: str, engine: Engine, kind: int | Tensor) -> None:
-    low, high = (int(kind.min()), int(kind.max())) if isinstance(kind, Tensor) else (kind, kind)
-    if low < 0 or high >= len(engine.optimisers):
-        raise ValueError(
+def _check_kind(values: _Values, name: str, engine: Engine, kind: int | Tensor) -> None:
+    kinds = kind if isinstance(kind, Tensor) else torch.tensor(kind)
+    values.expect(
+        lambda: (kinds >= 0).all() & (kinds < len(engine.optimisers)).all(),
+        kinds,
+        lambda: ValueError(
             f"[adapt] {name}: expected numbers from 0 to {len(engine.optimisers) - 1}, of {', '.join(engine.optimisers)}, "
-            f"got {low} to {high}"
-        )
+            f"got {int(kinds.min())} to {int(kinds.max())}"
+        ),
+    )
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

@@ -97,7 +97,7 @@ class Rng:
 
     Attributes:
         seed: in [0, 2^64).
-        tasks: int64 [T], global task numbers, at least 0.
+        tasks: int64 [T], global task numbers, at least 0; on the cpu, or on the engine's device.
     """
 
     seed: int

@@ -1,4 +1,4 @@
-"""Selection of an engine; with plan.py, the only importer of the compiled parts."""
+"""``compile``: a GAN and a name become an engine."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import torch
 
 import pymgan._core as _core
+from pymgan import selection
 from pymgan._version import __version__
 from pymgan.contract import OPTIMISERS, Engine
 from pymgan.gan import GAN
+from pymgan.plan import compile_plan
 
 if _core.__version__ != __version__:
     raise ImportError(
@@ -48,7 +51,7 @@ def engines() -> list[EngineInfo]:
     """Every engine of the design, and why it is not available where it is not."""
     return [
         EngineInfo("cpu", True, f"instruction set {instruction_sets()[2]}"),
-        EngineInfo("cuda", False, "not built yet: this version has no CUDA kernels"),
+        _cuda_info(),
         _triton_info(),
         EngineInfo("torch", True, "one torch op per instruction: readable, slow"),
         EngineInfo("reference", True, "torch.func on the modules themselves: the oracle"),
@@ -95,9 +98,11 @@ def compile(
         eps: inside the square roots, so that they have a derivative at 0.
         storage: what a step keeps for its pull-back: "all", "phi", "every:S", "nested", or "auto" (all).
         dtype: float32, or float64 (correct, not tuned).
-        engine: "auto", "cpu", "triton", "torch" or "reference". "auto" picks the fastest that supports the program: "cpu", or
-            "triton" on a CUDA device.
-        device: "auto" (a CUDA device for "triton", else "cpu"), "cpu", or for "triton" and "torch" a CUDA device.
+        engine: "auto", "cpu", "cuda", "triton", "torch" or "reference". "auto" picks the fastest of "cpu", "cuda" and "triton"
+            that supports the program on this device: where several do, it times a meta-step of each, once for a program and a
+            device, and remembers the choice in ``~/.cache/pymgan`` (or ``PYMGAN_CACHE``).
+        device: "auto" (with engine "auto" wherever it is fastest; for "cuda" and "triton" a CUDA device, else "cpu"), "cpu",
+            or for "auto", "cuda", "triton" and "torch" a CUDA device.
         threads: of the cpu engine; default: all cores this process may use.
         isa: instruction set of the cpu engine; default: ``PYMGAN_ISA``, else the best of this machine.
 
@@ -124,8 +129,6 @@ def compile(
     _check_optimisers(optimisers, momentum, betas, eps)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"[compile] dtype: expected torch.float32 or torch.float64, got {dtype}")
-    if engine == "auto":
-        engine = "triton" if str(device).startswith("cuda") and torch.cuda.is_available() else "cpu"
     _core.StorageSchedule(
         "all" if storage == "auto" else storage, 1
     )  # raises for a storage that does not exist
@@ -140,37 +143,88 @@ def compile(
         "storage": "all" if storage == "auto" else storage,
         "dtype": dtype,
     }
-    makers: dict[str, Callable[[], Engine]] = {
-        "cpu": lambda: _cpu(gan, threads or available_threads(), isa, **game),
-        "torch": lambda: _torch(gan, _device(engine, device), **game),
-        "triton": lambda: _triton(gan, _device(engine, device), **game),
-        "reference": lambda: _reference(gan, **game),
+
+    makers: dict[str, Callable[..., Engine]] = {
+        "cuda": _cuda,
+        "torch": _torch,
+        "triton": _triton,
+        "reference": _reference,
     }
+
+    def maker(name: str) -> Callable[[], Engine]:
+        if name == "cpu":
+            return lambda: _cpu(gan, threads or available_threads(), isa, **game)
+        place = _device(name, device)
+        make = makers[name]
+        return lambda: make(gan, device=place, **game)
+
     known = {info.name: info for info in engines()}
-    if engine in known and not known[engine].available:
-        raise ValueError(f"[compile] engine {engine!r} is not available here: {known[engine].reason}")
+    if engine == "auto":
+        names = [name for name in _candidates(str(device)) if known[name].available]
+        if not names:
+            raise ValueError(_no_device("auto", ("cpu", "cuda"), device))
+        return selection.fastest({name: maker(name) for name in names}, _what(gan, game))
     if engine not in known:
         raise ValueError(f"[compile] engine: expected one of auto, {', '.join(known)}, got {engine!r}")
+    if not known[engine].available:
+        raise ValueError(f"[compile] engine {engine!r} is not available here: {known[engine].reason}")
     if isa is not None and engine != "cpu":
         raise ValueError(f"[compile] isa: expected None for the {engine} engine, got {isa!r}")
     _device(engine, device)
-    return makers[engine]()
+    return maker(engine)()
+
+
+def _candidates(device: str) -> list[str]:
+    """The engines that "auto" chooses among: those made to be fast, where the program may run."""
+    there = ["cuda", "triton"] if torch.cuda.is_available() else []
+    return {"auto": ["cpu", *there], "cpu": ["cpu"], "cuda": there}.get(device.split(":")[0], [])
+
+
+def _what(gan: GAN, game: dict[str, Any]) -> str:
+    """What the fastest engine depends on, beside this machine's cpu."""
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    packages = [f"{name} {_version(name)}" for name in ("torch", "triton")]
+    return "\n".join([__version__, *devices, *packages, str(compile_plan(gan)), repr(gan), repr(game)])
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "-"
 
 
 def _device(engine: str, device: str | torch.device) -> torch.device:
     """Where an engine's tensors live."""
-    own = "cuda" if engine == "triton" and torch.cuda.is_available() else "cpu"
-    allowed = {"torch": ("cpu", "cuda"), "triton": (own,)}.get(engine, ("cpu",))
+    there = torch.cuda.is_available()
+    own = "cuda" if engine == "cuda" or (engine == "triton" and there) else "cpu"
+    allowed = {"torch": ("cpu", "cuda"), "cuda": ("cuda",), "triton": (own,)}.get(engine, ("cpu",))
     name = own if str(device) == "auto" else str(device)
-    if name.split(":")[0] not in allowed or (name != "cpu" and not torch.cuda.is_available()):
-        expected = " or ".join(repr(each) for each in allowed)
-        without = "" if torch.cuda.is_available() else " (there is no CUDA device)"
-        raise ValueError(
-            f"[compile] device: expected {expected} for the {engine} engine{without}, got {str(device)!r}"
-        )
+    if name.split(":")[0] not in allowed or (name != "cpu" and not there):
+        raise ValueError(_no_device(engine, allowed, device))
     if name == "cuda":  # tensors name the device that they are on
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device(name)
+
+
+def _no_device(engine: str, allowed: tuple[str, ...], device: str | torch.device) -> str:
+    expected = " or ".join(repr(each) for each in allowed)
+    without = "" if torch.cuda.is_available() else " (there is no CUDA device)"
+    return f"[compile] device: expected {expected} for the {engine} engine{without}, got {str(device)!r}"
+
+
+def _cuda_info() -> EngineInfo:
+    """Available where this build has the kernel and torch sees a device that can run it."""
+    targets = ", ".join(_core.cuda_targets())
+    if not targets:
+        return EngineInfo("cuda", False, "this build has no CUDA kernel: it was made without nvcc")
+    if not torch.cuda.is_available():
+        return EngineInfo("cuda", False, f"built for {targets}; torch sees no CUDA device")
+    if torch.cuda.get_device_capability() < (8, 0):
+        return EngineInfo(
+            "cuda", False, f"built for {targets}; this device has {torch.cuda.get_device_capability()}"
+        )
+    return EngineInfo("cuda", True, f"one launch for a call, built for {targets}")
 
 
 def _triton_info() -> EngineInfo:
@@ -216,6 +270,12 @@ def _cpu(gan: GAN, threads: int, isa: str | None, **game: Any) -> Engine:
     return CpuEngine(gan, threads=threads, isa=isa or _requested_isa(), **game)
 
 
+def _cuda(gan: GAN, device: torch.device, **game: Any) -> Engine:
+    from pymgan.cuda_engine import CudaEngine
+
+    return CudaEngine(gan, device=device, **game)
+
+
 def _torch(gan: GAN, device: torch.device, **game: Any) -> Engine:
     from pymgan.torch_engine import TorchEngine
 
@@ -228,8 +288,8 @@ def _triton(gan: GAN, device: torch.device, **game: Any) -> Engine:
     return TritonEngine(gan, device=device, **game)
 
 
-def _reference(gan: GAN, **game: Any) -> Engine:
+def _reference(gan: GAN, device: torch.device, **game: Any) -> Engine:
     from pymgan.reference import ReferenceEngine
 
-    del game["storage"]  # the oracle keeps what autograd keeps
+    del device, game["storage"]  # the oracle keeps what autograd keeps
     return ReferenceEngine(gan, **game)

@@ -181,7 +181,9 @@ class ListEngine(ABC):
 
     def initial_state(self, tasks: int, phi: Tensor | None = None) -> State:
         """The state of `tasks` tasks before any step; see :meth:`pymgan.contract.Engine.initial_state`."""
-        count, updates, kind = (torch.zeros(tasks, *shape, dtype=torch.int64) for shape in ((), (2,), (2,)))
+        count, updates, kind = (
+            torch.zeros(tasks, *shape, dtype=torch.int64, device=self.device) for shape in ((), (2,), (2,))
+        )
         norms = self.plan.spectral(None if phi is None else phi.detach().expand(tasks, -1))
         norms = norms.to(self.device, self.dtype).expand(tasks, -1)
         return State(self._zeros(tasks, self.moments * self.parameters), count, updates, kind, norms)
@@ -206,10 +208,10 @@ class ListEngine(ABC):
             rate=schedule.rate.detach().to(self.device, self.dtype).expand(tasks, steps, 2),
             active=active.expand(tasks, steps, 2),
             scale=None if schedule.scale is None else schedule.scale.detach().to(self.device, self.dtype),
-            kind=updates.kind.to(self.device),
-            number=(torch.ones(tasks, steps, 2) if updates.number is None else updates.number).to(
-                self.device
-            ),
+            kind=updates.kind,
+            number=torch.ones(tasks, steps, 2, device=self.device)
+            if updates.number is None
+            else updates.number,
         )
         batches = _Batches(data, rng, state.count.to(self.device))
         storage = _core.StorageSchedule(self.storage, steps)
@@ -238,8 +240,7 @@ class ListEngine(ABC):
             saved.slots[slots[steps]] = at
         columns = {name: trace[..., i] for i, name in enumerate(TRACE)}
         norms = self.compiled.spectral_out(at.spectral)
-        done = done.to(state.count.device)
-        end = State(at.moment.clone(), state.count + done, *updates.after(done.cpu()), norms)
+        end = State(at.moment.clone(), batches.count + done, *updates.after(done), norms)
         return Adapted(at.phi.clone(), end, Trace(valid=valid.clone(), **columns), saved)
 
     @torch.no_grad()

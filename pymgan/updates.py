@@ -32,7 +32,7 @@ class Updates:
         if self.number is None:
             return self.before[0]
         updates, kind = (torch.stack(each, 1) for each in zip(*self.before, strict=True))
-        tasks = torch.arange(len(done))
+        tasks = torch.arange(len(done), device=done.device)
         return updates[tasks, done], kind[tasks, done]
 
 
@@ -40,13 +40,15 @@ def count_updates(
     engine: Engine, schedule: Schedule, tasks: int, steps: int, state: State | None = None
 ) -> Updates:
     """The optimiser of each step, and its update's number; `state` None is the initial one."""
-    kind = torch.as_tensor(schedule.kind, device="cpu").expand(tasks, steps)
-    zero = torch.zeros(tasks, 2, dtype=torch.int64)
-    updates, last = (zero, zero) if state is None else (state.updates, state.kind)
+    device = engine.device
+    kind = schedule.kind.to(device) if isinstance(schedule.kind, Tensor) else _number(schedule.kind, device)
+    kind = kind.expand(tasks, steps)
+    zero = torch.zeros(tasks, 2, dtype=torch.int64, device=device)
+    updates, last = (zero, zero) if state is None else (state.updates.to(device), state.kind.to(device))
     before = [(updates, last)]
     if engine.moments == 0:
         return Updates(kind, None, tuple(before))
-    active = torch.ones(2, dtype=torch.bool) if schedule.active is None else schedule.active.cpu()
+    active = torch.ones(2, dtype=torch.bool, device=device) if schedule.active is None else schedule.active
     active = active.expand(tasks, steps, 2)
     numbers = []
     for k in range(steps):
@@ -56,3 +58,7 @@ def count_updates(
         numbers.append(number)
         before.append((updates, last))
     return Updates(kind, torch.stack(numbers, 1), tuple(before))
+
+
+def _number(value: int, device: torch.device) -> Tensor:
+    return torch.full((), value, dtype=torch.int64, device=device)

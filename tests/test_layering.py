@@ -24,6 +24,7 @@ COMPILED = {
     "plan",
     "engine",
     "cpu_engine",
+    "cuda_engine",
     "list_engine",
     "torch_interpreter",
     "triton_engine",
@@ -44,7 +45,9 @@ PLACES = {
     **dict.fromkeys(["buffers", "checks", "contract", "meta_gradient", "noise", "task_sum", "updates"], 3),
     **dict.fromkeys(
         [
+            "address_engine",
             "cpu_engine",
+            "cuda_engine",
             "frame",
             "list_engine",
             "torch_augment",
@@ -65,6 +68,7 @@ PLACES = {
         ],
         4,
     ),
+    "selection": 4,
     "engine": 5,
     "adapt": 6,
     **dict.fromkeys(["tasks", "metrics"], 6),

@@ -73,14 +73,14 @@ def same(a: MetaGradient, b: MetaGradient) -> None:
         torch.testing.assert_close(a.d_rate, b.d_rate, rtol=0, atol=0)
 
 
-CPU = {name: of for name, of in all_engines().items() if name.startswith("cpu")}
+FUSED = {name: of for name, of in all_engines().items() if name.startswith(("cpu", "cuda"))}
 
 
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("engine", CPU)
+@pytest.mark.parametrize("engine", FUSED)
 def test_same_bits_for_every_objective(engine: str, name: str, order: int) -> None:
-    made = CPU[engine](some_cases()[0])
+    made = FUSED[engine](some_cases()[0])
     for parts in (1, 3):
         objective = objective_of(made, name, parts=parts)
         same(*both(made, inputs_of(some_cases()[0]), objective, order=order))
@@ -88,8 +88,10 @@ def test_same_bits_for_every_objective(engine: str, name: str, order: int) -> No
 
 @pytest.mark.parametrize("case", some_cases(), ids=lambda case: case.name)
 @pytest.mark.parametrize("storage", ["all", "phi", "every:2", "nested"])
-def test_same_bits_for_every_inner_loop(case: Case, storage: str) -> None:
-    made = make("cpu", storage=storage)(case)
+@pytest.mark.parametrize("engine", ["cpu-best-float32", "cuda-host-float32"])
+def test_same_bits_for_every_inner_loop(engine: str, case: Case, storage: str) -> None:
+    case = dataclasses.replace(case, storage=storage)
+    made = make("cpu")(case) if engine.startswith("cpu") else FUSED[engine](case)
     for name in ("energy", "joint"):
         same(*both(made, inputs_of(case), objective_of(made, name), rates=name == "energy"))
 

@@ -1,4 +1,5 @@
-// A block of threads, in phases. Code between two barriers is a function of the element that a thread works on; code
+// The threads that work on a task, in phases: those of a block, or of a team of blocks (a cluster), whose buffers are
+// then all in global memory. Code between two barriers is a function of the element that a thread works on; code
 // outside of phases is the same for all threads, which each execute it on a GPU. What is computed there may come from
 // sums (below), never from memory that a phase has yet to write.
 //
@@ -9,13 +10,18 @@
 #include <cstdint>
 
 #ifdef __CUDACC__
+#include <cooperative_groups.h>
 #define PYMGAN_DEVICE __device__ __forceinline__
 #define PYMGAN_DEVICE_CALL __device__ __noinline__  // what is compiled once
+#define PYMGAN_UNROLL _Pragma("unroll")
+#define PYMGAN_LOOP _Pragma("unroll 1")
 #else
 #include <random>
 #include <vector>
 #define PYMGAN_DEVICE inline
 #define PYMGAN_DEVICE_CALL inline
+#define PYMGAN_UNROLL
+#define PYMGAN_LOOP
 #endif
 
 namespace pymgan::cuda {
@@ -24,50 +30,71 @@ inline constexpr int kWarp = 32;
 inline constexpr int kThreads = 256;  // of a block
 inline constexpr int kWarps = kThreads / kWarp;
 
+inline constexpr int kMostBlocks = 8;  // of a team: what a cluster may have anywhere
+
 #ifdef __CUDACC__
 
 class Block {
  public:
-  // partial: [kThreads], shared
-  __device__ explicit Block(double* partial) : partial_(partial) {}
+  // partial: [kWarps], shared; blocks: of the team, of which this is number `rank`
+  __device__ Block(double* partial, int blocks, int rank) : partial_(partial), blocks_(blocks), rank_(rank) {}
 
   // A phase: f(i) for i < n.
   template <class F>
   __device__ __forceinline__ void each(int n, F f) {
-    for (int i = threadIdx.x; i < n; i += kThreads) f(i);
-    __syncthreads();
+    for (int i = rank_ * kThreads + threadIdx.x; i < n; i += blocks_ * kThreads) f(i);
+    barrier();
   }
+
+  __device__ __forceinline__ int warp_count() const { return blocks_ * kWarps; }
 
   // A phase in which a whole warp works on each i < n: f(i), with fragments (fragments.h) or warp sums inside.
   template <class F>
   __device__ __forceinline__ void warps(int n, F f) {
-    for (int i = threadIdx.x / kWarp; i < n; i += kWarps) f(i);
-    __syncthreads();
+    PYMGAN_LOOP
+    for (int i = rank_ * kWarps + threadIdx.x / kWarp; i < n; i += blocks_ * kWarps) f(i);
+    barrier();
   }
 
   // The sum of f(i) over i < n, for everyone, in an order of its own that is always the same.
   template <class F>
   __device__ __forceinline__ double sum(int n, F f) {
     double own = 0;
-    for (int i = threadIdx.x; i < n; i += kThreads) own += f(i);
+    for (int i = rank_ * kThreads + threadIdx.x; i < n; i += blocks_ * kThreads) own += f(i);
     return reduce(own);
   }
 
   // The sum of what every thread has of its own.
   __device__ __forceinline__ double reduce(double own) {
-    partial_[threadIdx.x] = own;
-    __syncthreads();
-    for (int half = kThreads / 2; half > 0; half /= 2) {
-      if (threadIdx.x < half) partial_[threadIdx.x] += partial_[threadIdx.x + half];
-      __syncthreads();
+    for (int step = kWarp / 2; step > 0; step /= 2) own += __shfl_xor_sync(0xffffffffu, own, step);
+    if (threadIdx.x % kWarp == 0) partial_[threadIdx.x / kWarp] = own;
+    barrier();
+    own = 0;
+    for (int block = 0; block < blocks_; ++block) {
+      const double* partial = of(block);
+      for (int warp = 0; warp < kWarps; ++warp) own += partial[warp];
     }
-    own = partial_[0];
-    __syncthreads();
+    barrier();
     return own;
   }
 
  private:
+  __device__ __forceinline__ void barrier() {
+#if __CUDA_ARCH__ >= 900
+    if (blocks_ > 1) return cooperative_groups::this_cluster().sync();
+#endif
+    __syncthreads();
+  }
+  // A block's partial sums.
+  __device__ __forceinline__ const double* of(int block) const {
+#if __CUDA_ARCH__ >= 900
+    if (blocks_ > 1) return cooperative_groups::this_cluster().map_shared_rank(partial_, block);
+#endif
+    return partial_;
+  }
+
   double* partial_;
+  int blocks_, rank_;
 };
 
 // Inside of `warps`: the sum of f(i) over i < n, for every lane.
@@ -77,6 +104,12 @@ __device__ __forceinline__ float warp_sum(int n, F f) {
   for (int i = threadIdx.x % kWarp; i < n; i += kWarp) own += f(i);
   for (int step = kWarp / 2; step > 0; step /= 2) own += __shfl_xor_sync(0xffffffffu, own, step);
   return own;
+}
+
+// Inside of `warps`: f(i) for i < n, by the lane that also has i elsewhere.
+template <class F>
+__device__ __forceinline__ void lanes(int n, F f) {
+  for (int i = threadIdx.x % kWarp; i < n; i += kWarp) f(i);
 }
 
 // Inside of `warps`: f() by one lane.
@@ -100,6 +133,8 @@ class Block {
     int64_t at = static_cast<int64_t>(random_() % n);
     for (int i = 0; i < n; ++i, at = (at + step) % n) f(static_cast<int>(at));
   }
+
+  int warp_count() const { return kWarps; }
 
   template <class F>
   void warps(int n, F f) {
@@ -135,6 +170,11 @@ float warp_sum(int n, F f) {
   for (int step = kWarp / 2; step > 0; step /= 2)
     for (int i = 0; i < step; ++i) partial[i] += partial[i + step];
   return partial[0];
+}
+
+template <class F>
+void lanes(int n, F f) {
+  for (int i = 0; i < n; ++i) f(i);
 }
 
 template <class F>

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "code.h"
+#include "fragments.h"
 
 namespace pymgan::cuda {
 namespace {
@@ -25,7 +26,7 @@ Target cuda_target() {
   Target target;
   target.lanes = 4;
   target.by_rows = true;
-  target.tile = 32;
+  target.tile = kTileColumns;
   return target;
 }
 

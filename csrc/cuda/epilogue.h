@@ -1,4 +1,5 @@
-// What happens to an accumulated element, see Apply in plan.h.
+// What happens to accumulated elements, see Apply in plan.h. They are put first, and then, in a phase of its own, all
+// of them are applied: the formulas stand in the kernel once.
 #pragma once
 
 #include "../formulas.h"
@@ -7,47 +8,45 @@
 
 namespace pymgan::cuda {
 
-struct Epilogue {
-  Apply apply;
-  Activation activation;
-  int order;
-  float attributes[2];
-  const float *ref, *q, *g;
-  float *out, *pre;
-
-  PYMGAN_DEVICE Epilogue(const Operands& o, const Code& c)
-      : apply(c.apply),
-        activation(c.activation),
-        order(c.order),
-        attributes{c.attributes[0], c.attributes[1]},
-        ref(o.at(c.ref)),
-        q(o.at(c.q)),
-        g(o.at(c.g)),
-        out(o.at(c.out)),
-        pre(o.at(c.pre)) {}
+class Epilogue {
+ public:
+  PYMGAN_DEVICE Epilogue(const Operands& o, const Code& c) : out_(o.at(c.out)), pre_(o.at(c.pre)) {}
 
   // Element `at` of [rows][ld].
-  PYMGAN_DEVICE void finish(int at, float acc) const {
-    if (pre) pre[at] = acc;
-    if (!out) return;
-    out[at] = apply == Apply::store ? acc : applied(at, acc);
+  PYMGAN_DEVICE void put(int at, float acc) const {
+    if (pre_) pre_[at] = acc;
+    if (out_) out_[at] = acc;
+  }
+
+  // The n elements of out.
+  static PYMGAN_DEVICE void apply(const Operands& o, const Code& c, int n) {
+    if (c.apply != Apply::store && c.out.slot >= 0) apply_formula(o, c, n);
   }
 
  private:
-  PYMGAN_DEVICE float applied(int at, float acc) const {
-    const Real p0(attributes[0]), p1(attributes[1]);
-    return formulas::visit(activation, [&](auto f) -> float {
-      if (apply == Apply::act) {
-        if (order == 0) return f.value(Real(acc), p0, p1).v;
-        const auto d = f.derivatives(Real(acc), p0, p1);
-        return order == 1 ? d.first.v : order == 2 ? d.second.v : d.third.v;
-      }
-      const auto d = f.derivatives(Real(ref[at]), p0, p1);
-      float y = d.first.v * acc;
-      if (apply == Apply::chain2 && q && g) y += d.second.v * q[at] * g[at];
-      return y;
+  static PYMGAN_DEVICE_CALL void apply_formula(const Operands& o, const Code& c, int n) {
+    const Real p0(c.attributes[0]), p1(c.attributes[1]);
+    const float *ref = o.at(c.ref), *q = o.at(c.q), *g = o.at(c.g);
+    float* out = o.at(c.out);
+    const bool bends = c.apply == Apply::chain2 && q && g;
+    formulas::visit(c.activation, [&](auto f) {
+      if (c.apply == Apply::act && c.order == 0)
+        return o.block.each(n, [&](int i) { out[i] = f.value(Real(out[i]), p0, p1).v; });
+      if (c.apply == Apply::act)
+        return o.block.each(n, [&](int i) {
+          const auto d = f.derivatives(Real(out[i]), p0, p1);
+          out[i] = c.order == 1 ? d.first.v : c.order == 2 ? d.second.v : d.third.v;
+        });
+      o.block.each(n, [&](int i) {
+        const auto d = f.derivatives(Real(ref[i]), p0, p1);
+        float y = d.first.v * out[i];
+        if (bends) y += d.second.v * q[i] * g[i];
+        out[i] = y;
+      });
     });
   }
+
+  float *out_, *pre_;
 };
 
 }  // namespace pymgan::cuda

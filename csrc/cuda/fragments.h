@@ -1,19 +1,94 @@
 // A warp's tile of a matrix product, accumulated over any depth with tensor cores.
 //
 // Float32 operands are split in two TF32 numbers, x = high + low, and low high + high low + high high is accumulated in
-// float32: three products, an error like that of float32 (CUTLASS calls it 3xTF32). With `fast` there is one.
-// The tile's elements are spread over the lanes as mma.m16n8k8 has them; each() gives every one its row and column, so
-// nobody else knows. On the host the same numbers are computed one after the other.
+// float32: three products, an error like that of float32 (CUTLASS calls it 3xTF32). High is x rounded to nearest, so
+// that low has no sign of its own and what is left out, low low, no mean; low's last bits are cut off by the
+// multiplication. With `fast` there is one product, of numbers that are cut off. A NaN stays one: in low, if rounding
+// spoilt high.
+//
+// An operand is asked for four numbers along the contraction at a time (quad), which mostly lie side by side, and for
+// those of the next chunk before those of this one are used. A sum may be had in any order: of 16 numbers along the
+// contraction, lane l has those from 4 (l % 4) on, in both operands. The tile's elements are spread over the lanes as
+// mma.m16n8k8 has them; each() gives every one its row and column, so nobody else knows. On the host the same numbers
+// are computed one after the other.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#ifndef __CUDACC__
+#include <stdexcept>
+#endif
 
 #include "block.h"
 
 namespace pymgan::cuda {
 
-inline constexpr int kTileRows = 16, kTileColumns = 32;
+inline constexpr int kTileRows = 16, kTileColumns = 16;  // of the smallest tile; a wide one has columns twice
+inline constexpr int kChunk = 16;                        // of the contraction
+
+struct Quad {
+  float x[4] = {};
+};
+
+PYMGAN_DEVICE int within(int i, int count) { return i < count ? i : count - 1; }
+
+// x: 16-byte aligned
+PYMGAN_DEVICE Quad load_quad(const float* x) {
+  Quad q;
+#ifdef __CUDACC__
+  const float4 all = *reinterpret_cast<const float4*>(x);
+  q.x[0] = all.x, q.x[1] = all.y, q.x[2] = all.z, q.x[3] = all.w;
+#else
+  if (reinterpret_cast<std::uintptr_t>(x) % 16 != 0) throw std::logic_error("[cuda] a quad is not aligned");
+  std::memcpy(q.x, x, sizeof(q.x));
+#endif
+  return q;
+}
+
+// Operands: row(i) is what a lane asks for quads, numbers p to p + 3 along the contraction with p a multiple of 4. In a
+// chunk that is not `kFull` they are 0 from the depth on. Rows that the matrix does not have are its last one: what
+// comes of them is nobody's.
+
+// Rows [count][ld] of x, ld and x multiples of 4: the contraction runs along a row.
+struct Along {
+  const float* x;
+  int ld, count, depth;
+
+  struct Row {
+    const float* x;
+    int depth;
+    template <bool kFull>
+    PYMGAN_DEVICE Quad quad(int p) const {
+      if (!kFull && p >= depth) return {};
+      Quad q = load_quad(x + p);
+      PYMGAN_UNROLL
+      for (int j = 1; j < 4; ++j)
+        if (!kFull && p + j >= depth) q.x[j] = 0;
+      return q;
+    }
+  };
+  PYMGAN_DEVICE Row row(int i) const { return {x + within(i, count) * ld, depth}; }
+};
+
+// Rows [depth][ld] of x, of which `count` columns count: the contraction runs over rows.
+struct Across {
+  const float* x;
+  int ld, count, depth;
+
+  struct Row {
+    const float* x;
+    int ld, depth;
+    template <bool kFull>
+    PYMGAN_DEVICE Quad quad(int p) const {
+      Quad q;
+      PYMGAN_UNROLL
+      for (int j = 0; j < 4; ++j)
+        if (kFull || p + j < depth) q.x[j] = x[(p + j) * ld];
+      return q;
+    }
+  };
+  PYMGAN_DEVICE Row row(int i) const { return {x + within(i, count), ld, depth}; }
+};
 
 #ifdef __CUDACC__
 
@@ -21,14 +96,10 @@ struct Split {
   uint32_t high, low;
 };
 
-__device__ __forceinline__ uint32_t to_tf32(float x) {
-  uint32_t y;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
-  return y;
-}
-__device__ __forceinline__ Split split(float x) {
-  const uint32_t high = to_tf32(x);
-  return {high, to_tf32(x - __uint_as_float(high))};
+// half: half a unit in the last place of TF32; 0: high is cut off
+__device__ __forceinline__ Split split(float x, uint32_t half) {
+  const uint32_t high = (__float_as_uint(x) + half) & 0xffffe000u;
+  return {high, __float_as_uint(x - __uint_as_float(high))};
 }
 __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -36,123 +107,165 @@ __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], const
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// [16][8 N]
+template <int N>
 class Tile {
  public:
-  // += A B, a(row, p) of A [16][depth] and b(p, column) of B [depth][32]; both are asked for within the depth only, and
-  // give 0 outside of their matrix.
+  // += A B^T with A [16][depth] and B [8 N][depth], as quads along the depth.
   template <class A, class B>
-  __device__ __forceinline__ void multiply(int depth, bool fast, A a, B b) {
-    const int lane = threadIdx.x % kWarp, group = lane / 4, in_group = lane % 4;
-    for (int p = 0; p < depth; p += 8) {
-      const int p0 = p + in_group, p1 = p0 + 4;
-      const float of_a[4] = {p0 < depth ? a(group, p0) : 0.f, p0 < depth ? a(group + 8, p0) : 0.f,
-                             p1 < depth ? a(group, p1) : 0.f, p1 < depth ? a(group + 8, p1) : 0.f};
-      uint32_t a_high[4], a_low[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const Split s = split(of_a[i]);
-        a_high[i] = s.high, a_low[i] = s.low;
-      }
-#pragma unroll
-      for (int n = 0; n < kTileColumns / 8; ++n) {
-        const int column = n * 8 + group;
-        const Split b0 = split(p0 < depth ? b(p0, column) : 0.f), b1 = split(p1 < depth ? b(p1, column) : 0.f);
-        const uint32_t b_high[2] = {b0.high, b1.high}, b_low[2] = {b0.low, b1.low};
-        if (!fast) {
-          mma(c_[n], a_low, b_high);
-          mma(c_[n], a_high, b_low);
+  __device__ __forceinline__ void multiply(int depth, bool fast, const A& a, const B& b) {
+    const int lane = threadIdx.x % kWarp, group = lane / 4, first = lane % 4 * 4;
+    const typename A::Row rows[2] = {a.row(group), a.row(group + 8)};
+    typename B::Row columns[N];
+    PYMGAN_UNROLL
+    for (int n = 0; n < N; ++n) columns[n] = b.row(group + 8 * n);
+    Quad next_a[2], next_b[N];
+    auto load = [&]<bool kFull>(int p) {
+      PYMGAN_UNROLL
+      for (int i = 0; i < 2; ++i) next_a[i] = rows[i].template quad<kFull>(p + first);
+      PYMGAN_UNROLL
+      for (int n = 0; n < N; ++n) next_b[n] = columns[n].template quad<kFull>(p + first);
+    };
+    const uint32_t half = fast ? 0 : 0x1000;
+    PYMGAN_LOOP
+    for (int p = -kChunk; p < depth; p += kChunk) {
+      Quad of_a[2], of_b[N];
+      PYMGAN_UNROLL
+      for (int i = 0; i < 2; ++i) of_a[i] = next_a[i];
+      PYMGAN_UNROLL
+      for (int n = 0; n < N; ++n) of_b[n] = next_b[n];
+      const int next = p + kChunk;
+      if (next + kChunk <= depth)
+        load.template operator()<true>(next);
+      else if (next < depth)
+        load.template operator()<false>(next);
+      if (p < 0) continue;
+      PYMGAN_UNROLL
+      for (int step = 0; step < 2; ++step) {
+        uint32_t a_high[4], a_low[4];
+        PYMGAN_UNROLL
+        for (int i = 0; i < 4; ++i) {
+          const Split s = split(of_a[i % 2].x[2 * step + i / 2], half);
+          a_high[i] = s.high, a_low[i] = s.low;
         }
-        mma(c_[n], a_high, b_high);
+        PYMGAN_UNROLL
+        for (int n = 0; n < N; ++n) {
+          const Split b0 = split(of_b[n].x[2 * step], half), b1 = split(of_b[n].x[2 * step + 1], half);
+          const uint32_t b_high[2] = {b0.high, b1.high}, b_low[2] = {b0.low, b1.low};
+          if (!fast) {
+            mma(c_[n], a_low, b_high);
+            mma(c_[n], a_high, b_low);
+          }
+          mma(c_[n], a_high, b_high);
+        }
       }
     }
   }
 
-  // f(row, column, value&) for every element.
+  // Rows that a lane has elements of, and which they are.
+  static constexpr int kRows = 2;
+  static __device__ __forceinline__ int row(int r) { return threadIdx.x % kWarp / 4 + 8 * r; }
+
+  // f(r, column, value&) for every element.
   template <class F>
   __device__ __forceinline__ void each(F f) {
-    const int lane = threadIdx.x % kWarp, group = lane / 4, in_group = lane % 4;
-#pragma unroll
-    for (int n = 0; n < kTileColumns / 8; ++n)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) f(group + i / 2 * 8, n * 8 + in_group * 2 + i % 2, c_[n][i]);
+    const int in_group = threadIdx.x % 4;
+    PYMGAN_UNROLL
+    for (int n = 0; n < N; ++n) PYMGAN_UNROLL
+    for (int i = 0; i < 4; ++i) f(i / 2, n * 8 + in_group * 2 + i % 2, c_[n][i]);
   }
 
-  // put(row, the sum of f(row, column, value) over its columns) for every row.
+  // put(r, i, the sum of f(r, column, value) over the columns 16 i to 16 i + 15) for every row.
   template <class F, class Put>
   __device__ __forceinline__ void row_sums(F f, Put put) {
-    float sums[2] = {0, 0};
-    each([&](int row, int column, float value) { sums[row / 8] += f(row, column, value); });
-    const int lane = threadIdx.x % kWarp;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], 1);
-      sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], 2);
-      if (lane % 4 == 0) put(lane / 4 + i * 8, sums[i]);
+    float sums[N / 2][kRows] = {};
+    each([&](int r, int column, float value) { sums[column / kTileColumns][r] += f(r, column, value); });
+    PYMGAN_UNROLL
+    for (int part = 0; part < N / 2; ++part) PYMGAN_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      float sum = sums[part][r];
+      sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+      sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+      if (threadIdx.x % 4 == 0) put(r, part, sum);
     }
   }
 
  private:
-  float c_[kTileColumns / 8][4] = {};
+  float c_[N][4] = {};
 };
 
 #else
 
-// Round to nearest, ties away: what cvt.rna does.
-inline float to_tf32(float x) {
+// x plus `half`, then what TF32 has of it: its upper 19 bits.
+inline float to_tf32(float x, uint32_t half) {
   uint32_t bits;
   std::memcpy(&bits, &x, 4);
-  if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0x1000u) & ~0x1fffu;
+  bits = (bits + half) & 0xffffe000u;
   std::memcpy(&x, &bits, 4);
   return x;
 }
 
+template <int N>
 class Tile {
  public:
   template <class A, class B>
-  void multiply(int depth, bool fast, A a, B b) {
-    for (int p = 0; p < depth; p += 8) {
-      const int some = depth - p < 8 ? depth - p : 8;
-      float a_high[8][kTileRows], a_low[8][kTileRows], b_high[8][kTileColumns], b_low[8][kTileColumns];
-      for (int i = 0; i < some; ++i) {
-        for (int row = 0; row < kTileRows; ++row) {
-          const float x = a(row, p + i);
-          a_high[i][row] = to_tf32(x), a_low[i][row] = to_tf32(x - a_high[i][row]);
-        }
-        for (int column = 0; column < kTileColumns; ++column) {
-          const float x = b(p + i, column);
-          b_high[i][column] = to_tf32(x), b_low[i][column] = to_tf32(x - b_high[i][column]);
+  void multiply(int depth, bool fast, const A& a, const B& b) {
+    constexpr int columns = 8 * N;
+    float a_high[kChunk][kTileRows], a_low[kChunk][kTileRows], b_high[kChunk][columns], b_low[kChunk][columns];
+    auto split = [&](const auto& operand, int i, int p, auto& high, auto& low) {
+      for (int first = 0; first < kChunk; first += 4) {
+        const bool full = p + kChunk <= depth;
+        const auto row = operand.row(i);
+        const Quad q = full ? row.template quad<true>(p + first) : row.template quad<false>(p + first);
+        for (int j = 0; j < 4; ++j) {
+          high[first + j][i] = to_tf32(q.x[j], fast ? 0 : 0x1000);
+          low[first + j][i] = to_tf32(q.x[j] - high[first + j][i], 0);
         }
       }
-      auto accumulate = [&](const float (&x)[8][kTileRows], const float (&y)[8][kTileColumns]) {
-        for (int row = 0; row < kTileRows; ++row)
-          for (int column = 0; column < kTileColumns; ++column) {
-            float sum = 0;
-            for (int i = 0; i < some; ++i) sum += x[i][row] * y[i][column];
-            c_[row][column] += sum;
-          }
-      };
-      if (!fast) accumulate(a_low, b_high), accumulate(a_high, b_low);
-      accumulate(a_high, b_high);
+    };
+    for (int p = 0; p < depth; p += kChunk) {
+      for (int row = 0; row < kTileRows; ++row) split(a, row, p, a_high, a_low);
+      for (int column = 0; column < columns; ++column) split(b, column, p, b_high, b_low);
+      for (int step = 0; step < 2; ++step) {
+        auto accumulate = [&](const auto& x, const auto& y) {
+          for (int row = 0; row < kTileRows; ++row)
+            for (int column = 0; column < columns; ++column) {
+              float sum = 0;
+              for (int i = 0; i < 8; ++i) {
+                const int k = i / 2 * 4 + 2 * step + i % 2;
+                sum += x[k][row] * y[k][column];
+              }
+              c_[row][column] += sum;
+            }
+        };
+        if (!fast) accumulate(a_low, b_high), accumulate(a_high, b_low);
+        accumulate(a_high, b_high);
+      }
     }
   }
+
+  static constexpr int kRows = kTileRows;
+  static int row(int r) { return r; }
 
   template <class F>
   void each(F f) {
     for (int row = 0; row < kTileRows; ++row)
-      for (int column = 0; column < kTileColumns; ++column) f(row, column, c_[row][column]);
+      for (int column = 0; column < 8 * N; ++column) f(row, column, c_[row][column]);
   }
 
   template <class F, class Put>
   void row_sums(F f, Put put) {
-    for (int row = 0; row < kTileRows; ++row) {
-      float sum = 0;
-      for (int column = 0; column < kTileColumns; ++column) sum += f(row, column, c_[row][column]);
-      put(row, sum);
-    }
+    for (int row = 0; row < kTileRows; ++row)
+      for (int part = 0; part < N / 2; ++part) {
+        float sum = 0;
+        for (int column = part * kTileColumns; column < (part + 1) * kTileColumns; ++column)
+          sum += f(row, column, c_[row][column]);
+        put(row, part, sum);
+      }
   }
 
  private:
-  float c_[kTileRows][kTileColumns] = {};
+  float c_[kTileRows][8 * N] = {};
 };
 
 #endif

@@ -1,105 +1,203 @@
-// The engine's one kernel: a block executes all inner steps of a task, or their pull-back, in one launch.
+// The engine's one kernel: a block, or a team of blocks, executes all inner steps of a task, or their pull-back, in one
+// launch.
 #include <cuda_runtime.h>
 
+#include <sstream>
 #include <stdexcept>
 #include <string>
 
-#include "device.h"
+#include "launcher.h"
 
 namespace pymgan::cuda {
 namespace {
 
-enum class Kind : uint8_t { adapt, pullback, gradients, generate, noise };
+enum class Kind : uint8_t { adapt, pullback, meta_gradient, gradients, generate, noise, distance };
 
 struct Work {
   Kind kind = Kind::adapt;
+  int team = 1;
   Launch launch;
   cpu::AdaptCall<float> adapt;
   PullArguments pull;
+  cpu::MetaCall<float> meta;
   cpu::GradientsCall<float> gradients;
   cpu::GenerateCall<float> generate;
   NoiseCall noise;
+  cpu::DistanceCall<float> distance;
 };
 
-__global__ void __launch_bounds__(kThreads) run(const __grid_constant__ Work work) {
-  __shared__ double partial[kThreads];
-  extern __shared__ float4 temps[];
-  Block block(partial);
-  TaskCall task(block, work.launch, blockIdx.x, reinterpret_cast<float*>(temps));
+__global__ void __launch_bounds__(kThreads, 2) run(const __grid_constant__ Work work) {
+  __shared__ double partial[kWarps];
+  extern __shared__ float4 buffers[];
+  const int team = work.team;
+  Block block(partial, team, blockIdx.x % team);
+  float* const shared = reinterpret_cast<float*>(buffers);
+  if (work.kind == Kind::meta_gradient)
+    return MetaGradient(block, work.launch, blockIdx.x / team, shared, work.meta).run();
+  TaskCall task(block, work.launch, blockIdx.x / team, shared);
   switch (work.kind) {
     case Kind::adapt:
       return task.adapt(work.adapt);
     case Kind::pullback:
       return task.pullback(work.pull);
+    case Kind::meta_gradient:
+      return;
     case Kind::gradients:
       return task.gradients(work.gradients);
     case Kind::generate:
       return task.generate(work.generate);
     case Kind::noise:
       return task.noise(work.noise);
+    case Kind::distance:
+      return task.distance(work.distance);
   }
 }
 
+// What is added up over tasks.
 __global__ void __launch_bounds__(kThreads) sum(const __grid_constant__ Work work) {
-  const int64_t count = weighted_vectors(work.launch, work.pull) * work.launch.tables.total;
+  const bool meta = work.kind == Kind::meta_gradient;
+  const int64_t count = (meta ? 1 : weighted_vectors(work.launch, work.pull)) * work.launch.tables.total;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += int64_t{gridDim.x} * kThreads)
-    weighted_sum(work.launch, work.pull, i);
+    if (meta)
+      mean_descent(work.launch, work.meta, i);
+    else
+      weighted_sum(work.launch, work.pull, i);
 }
 
 void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) throw std::runtime_error(std::string("[cuda] ") + what + ": " + cudaGetErrorString(error));
 }
 
-void start(const Work& work, int64_t tasks, void* stream) {
-  const size_t shared = work.launch.arena_shared ? work.launch.arena * sizeof(float) : 0;
-  if (shared > 0)
-    check(cudaFuncSetAttribute(run, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-          "shared memory of a block");
-  run<<<static_cast<unsigned>(tasks), kThreads, shared, static_cast<cudaStream_t>(stream)>>>(work);
-  check(cudaGetLastError(), "launch");
+int attribute(cudaDeviceAttr which, int device) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, device), "device");
+  return value;
 }
+
+class DeviceLauncher final : public Launcher {
+ public:
+  explicit DeviceLauncher(int device) : device_(device) {
+    const OnDevice on(device);
+    check(cudaFuncGetAttributes(&kernel_, run), "kernel");
+    shared_bytes_ =
+        attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device) - static_cast<int>(kernel_.sharedSizeBytes);
+    multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount, device);
+    most_threads_ = attribute(cudaDevAttrMaxThreadsPerMultiProcessor, device);
+    has_teams_ = attribute(cudaDevAttrComputeCapabilityMajor, device) >= 9;
+    check(cudaFuncSetAttribute(run, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes_), "shared memory");
+  }
+
+  int64_t shared() const override { return shared_bytes_ / static_cast<int>(sizeof(float)); }
+
+  Occupancy occupancy(const Launch& launch, int64_t tasks) const override {
+    const OnDevice on(device_);
+    Occupancy o;
+    o.registers = kernel_.numRegs;
+    o.shared_bytes = bytes(launch) + static_cast<int64_t>(kernel_.sharedSizeBytes);
+    o.team = team_of(launch, tasks);
+    o.threads = kThreads, o.most_threads = most_threads_, o.multiprocessors = multiprocessors_;
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&o.blocks, run, kThreads, bytes(launch)), "occupancy");
+    return o;
+  }
+
+  void adapt(const Launch& launch, const cpu::AdaptCall<float>& call, void* stream) override {
+    Work work;
+    work.kind = Kind::adapt, work.launch = launch, work.adapt = call;
+    start(work, call.tasks, stream);
+  }
+  void pullback(const Launch& launch, const PullArguments& call, void* stream) override {
+    Work work;
+    work.kind = Kind::pullback, work.launch = launch, work.pull = call;
+    start(work, call.tasks, stream);
+    if (call.weight) add_up(work, stream);
+  }
+  void meta_gradient(const Launch& launch, const cpu::MetaCall<float>& call, void* stream) override {
+    Work work;
+    work.kind = Kind::meta_gradient, work.launch = launch, work.meta = call;
+    start(work, call.tasks, stream);
+    add_up(work, stream);
+  }
+  void gradients(const Launch& launch, const cpu::GradientsCall<float>& call, void* stream) override {
+    Work work;
+    work.kind = Kind::gradients, work.launch = launch, work.gradients = call;
+    start(work, call.tasks, stream);
+  }
+  void generate(const Launch& launch, const cpu::GenerateCall<float>& call, void* stream) override {
+    Work work;
+    work.kind = Kind::generate, work.launch = launch, work.generate = call;
+    start(work, call.tasks, stream);
+  }
+  void noise(const NoiseCall& call, void* stream) override {
+    Work work;
+    work.kind = Kind::noise, work.noise = call;
+    start(work, call.tasks, stream);
+  }
+  void distance(const cpu::DistanceCall<float>& call, void* stream) override {
+    Work work;
+    work.kind = Kind::distance, work.distance = call;
+    start(work, call.tasks, stream);
+  }
+
+ private:
+  // torch's current device, and back.
+  class OnDevice {
+   public:
+    explicit OnDevice(int device) {
+      check(cudaGetDevice(&before_), "device");
+      check(cudaSetDevice(device), "device");
+    }
+    ~OnDevice() { cudaSetDevice(before_); }
+
+   private:
+    int before_ = 0;
+  };
+
+  static size_t bytes(const Launch& launch) { return launch.places.shared * sizeof(float); }
+
+  // As many blocks a task as keep the device busy, where buffers lie in global memory and clusters exist.
+  int team_of(const Launch& launch, int64_t tasks) const {
+    int team = 1;
+    if (!has_teams_ || launch.places.shared > 0) return team;
+    while (team < kMostBlocks && tasks * team * 2 <= multiprocessors_) team *= 2;
+    return team;
+  }
+
+  void start(Work& work, int64_t tasks, void* stream) const {
+    const OnDevice on(device_);
+    work.team = team_of(work.launch, tasks);
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim.x = work.team, cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(tasks * work.team));
+    config.blockDim = dim3(kThreads);
+    config.dynamicSmemBytes = bytes(work.launch);
+    config.stream = static_cast<cudaStream_t>(stream);
+    config.attrs = &cluster, config.numAttrs = work.team > 1 ? 1 : 0;
+    check(cudaLaunchKernelEx(&config, run, work), "launch");
+  }
+
+  void add_up(const Work& work, void* stream) const {
+    const OnDevice on(device_);
+    sum<<<multiprocessors_, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(work);
+    check(cudaGetLastError(), "launch");
+  }
+
+  int device_;
+  cudaFuncAttributes kernel_{};
+  int shared_bytes_ = 0, multiprocessors_ = 0, most_threads_ = 0;
+  bool has_teams_ = false;
+};
 
 }  // namespace
 
-int64_t shared_bytes(int device) {
-  int bytes = 0;
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "device");
-  cudaFuncAttributes attributes;
-  check(cudaFuncGetAttributes(&attributes, run), "kernel");
-  return bytes - static_cast<int64_t>(attributes.sharedSizeBytes);
+std::vector<std::string> device_targets() {
+  std::vector<std::string> targets;
+  std::istringstream text(PYMGAN_CUDA_TARGETS);
+  for (std::string target; text >> target;) targets.push_back(target);
+  return targets;
 }
 
-void adapt(const Launch& launch, const cpu::AdaptCall<float>& call, void* stream) {
-  Work work;
-  work.kind = Kind::adapt, work.launch = launch, work.adapt = call;
-  start(work, call.tasks, stream);
-}
-
-void pullback(const Launch& launch, const PullArguments& call, void* stream) {
-  Work work;
-  work.kind = Kind::pullback, work.launch = launch, work.pull = call;
-  start(work, call.tasks, stream);
-  if (!call.weight) return;
-  sum<<<128, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(work);
-  check(cudaGetLastError(), "launch");
-}
-
-void gradients(const Launch& launch, const cpu::GradientsCall<float>& call, void* stream) {
-  Work work;
-  work.kind = Kind::gradients, work.launch = launch, work.gradients = call;
-  start(work, call.tasks, stream);
-}
-
-void generate(const Launch& launch, const cpu::GenerateCall<float>& call, void* stream) {
-  Work work;
-  work.kind = Kind::generate, work.launch = launch, work.generate = call;
-  start(work, call.tasks, stream);
-}
-
-void noise(const NoiseCall& call, void* stream) {
-  Work work;
-  work.kind = Kind::noise, work.noise = call;
-  start(work, call.tasks, stream);
-}
+std::unique_ptr<Launcher> device_launcher(int device) { return std::make_unique<DeviceLauncher>(device); }
 
 }  // namespace pymgan::cuda

@@ -2,23 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 namespace pymgan::cuda {
 namespace {
-
-// Counts places from the start of a task's workspace.
-class Counter {
- public:
-  int64_t take(int64_t elements) {
-    const int64_t at = used_;
-    used_ += (elements + 3) / 4 * 4;
-    return at;
-  }
-  int64_t used() const { return used_; }
-
- private:
-  int64_t used_ = 0;
-};
 
 // The halves that a step's pull-back has to do with: the last knows which can be nonzero, the first which are wanted.
 std::vector<Halves> halves_at(const std::vector<Halves>& halves, int k, int steps) {
@@ -57,7 +44,50 @@ class Launches::Lists {
   int64_t arena_ = 0;
 };
 
-Launches::Launches(const Plan& plan, const Game& game) : program_(plan, game, cuda_target()), encoding_(program_) {
+// Where a task's buffers lie: near ones in shared memory as long as there is room, in the order in which they ask.
+// Without room for the temps there is no use in the rest, and none is shared, so that a team of blocks can work on the
+// task.
+class Launches::Plot {
+ public:
+  Plot(Places& places, int64_t shared, int64_t arena) : places_(places), shared_(arena <= shared ? shared : 0) {
+    places_.arena = near("temps", arena);
+  }
+
+  Place near(const std::string& name, int64_t elements) {
+    const int64_t size = (elements + 3) / 4 * 4;
+    if (places_.shared + size > shared_) return far(name, elements);
+    buffers.push_back({name, elements, true});
+    return {std::exchange(places_.shared, places_.shared + size), true};
+  }
+  Place far(const std::string& name, int64_t elements) {
+    buffers.push_back({name, elements, false});
+    return {std::exchange(places_.each, places_.each + (elements + 3) / 4 * 4), false};
+  }
+  // Where it only saves time.
+  Place near_or_none(const std::string& name, int64_t elements) {
+    return places_.shared + elements > shared_ ? Place{} : near(name, elements);
+  }
+
+  // The snapshots that the steps go between. The inner loop is over when v is needed, so they may share v's room.
+  void steps(int64_t snapshot, int64_t v) {
+    const int64_t size = (snapshot + 3) / 4 * 4;
+    if (places_.v.shared && 2 * size <= v) {
+      places_.carried[1] = places_.v, places_.carried[0] = {places_.v.at + size, true};
+      return;
+    }
+    places_.carried[1] = near("before a step", snapshot);
+    places_.carried[0] = near("after a step", snapshot);
+  }
+
+  std::vector<BufferNote> buffers;
+
+ private:
+  Places& places_;
+  int64_t shared_;
+};
+
+Launches::Launches(const Plan& plan, const Game& game, int64_t shared)
+    : program_(plan, game, cuda_target()), encoding_(program_), shared_(shared) {
   find_flat();
   for (Optimiser kind : game.optimisers) kinds_.push_back(static_cast<uint8_t>(kind));
 }
@@ -109,68 +139,118 @@ void Launches::add_steps(Launch& l, const StorageSchedule& storage, int steps, L
   l.saved_each = saved_elements(storage, steps);
 }
 
-Launch Launches::adapt(const StorageSchedule& storage, int steps, Image& image) {
-  Launch l = start(image);
-  Lists lists(program_.layout());
-  add_steps(l, storage, steps, lists, image);
-  l.codes = image.put(lists.codes());
-  l.arena = lists.arena();
-  Counter counter;
-  const int64_t total = program_.layout().total;
-  l.places.phi = counter.take(total);
-  l.places.state = counter.take(snapshot() - total);
-  for (int64_t& carried : l.places.carried) carried = counter.take(snapshot());
-  l.places.residual = counter.take(program_.residual_elements());
-  l.places.scale = counter.take(total);
-  l.places.arena = counter.take(l.arena);
-  l.places.each = counter.used();
-  return l;
+Prepared Launches::adapt(const StorageSchedule& storage, int steps) {
+  return Prepared([this, storage, steps](Image& image) {
+    Launch l = start(image);
+    Lists lists(program_.layout());
+    add_steps(l, storage, steps, lists, image);
+    l.codes = image.put(lists.codes());
+    Plot plot(l.places, shared_, lists.arena());
+    plot.steps(snapshot(), 0);
+    l.places.residual = plot.far("residuals", program_.residual_elements());
+    l.places.scale = plot.far("rates", program_.layout().total);
+    return Plotted{l, plot.buffers};
+  });
 }
 
-Launch Launches::pullback(const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates, bool scaled,
-                          int steps, Image& image) {
-  Launch l = start(image);
-  Lists lists(program_.layout());
-  add_steps(l, storage, steps, lists, image);
+void Launches::add_pulls(Launch& l, const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates,
+                         bool scaled, Lists& lists, Image& image) {
   std::vector<Listing> pulls;
-  for (int k = 0; k < steps; ++k)
+  for (int k = 0; k < l.steps; ++k)
     for (bool penalised : {false, true})
       for (bool extra : {false, true})
-        pulls.push_back(lists.add(program_.pull(halves_at(halves, k, steps), rates, scaled, {penalised, extra})));
+        pulls.push_back(lists.add(program_.pull(halves_at(halves, k, l.steps), rates, scaled, {penalised, extra})));
   l.pull = image.put(pulls);
-  l.halves = image.put(halves);
-  l.cotangents = static_cast<int32_t>(halves.size());
-  l.codes = image.put(lists.codes());
   l.actions = image.put(storage.pullback);
   l.action_count = static_cast<int32_t>(storage.pullback.size());
-  l.arena = lists.arena();
-  Counter counter;
-  const int64_t total = program_.layout().total, cotangents = static_cast<int64_t>(halves.size());
-  l.places.v = counter.take(cotangents * total);
-  l.places.v_moment = counter.take(cotangents * program_.moments() * total);
-  l.places.d_scale = counter.take(rates ? cotangents * total : 0);
-  l.places.scratch = counter.take(storage.scratch_slots * snapshot());
-  l.places.residual = counter.take(program_.residual_elements());
-  l.places.scale = counter.take(total);
-  l.places.arena = counter.take(l.arena);
-  l.places.each = counter.used();
-  return l;
 }
 
-Launch Launches::list(const Procedure& procedure, Image& image) {
-  Launch l = start(image);
-  Lists lists(program_.layout());
-  l.list = lists.add(procedure);
-  l.codes = image.put(lists.codes());
-  l.arena = lists.arena();
-  Counter counter;
-  const int64_t total = program_.layout().total;
-  l.places.phi = counter.take(total);
-  l.places.state = counter.take(program_.layout().spectral_size);
-  l.places.v = counter.take(2 * total);
-  l.places.arena = counter.take(l.arena);
-  l.places.each = counter.used();
-  return l;
+void Launches::place_pull(Launch& l, const StorageSchedule& storage, bool rates, Plot& plot) const {
+  const int64_t total = program_.layout().total, vectors = l.cotangents * total;
+  l.places.before = plot.near_or_none("before the step", snapshot());
+  l.places.v = plot.near("v", vectors);
+  l.places.v_out = l.places.v.shared ? plot.far("v_0", vectors) : l.places.v;
+  l.places.v_moment = plot.far("v of the moments", program_.moments() * vectors);
+  l.places.d_scale = plot.far("d_scale", rates ? vectors : 0);
+  l.places.scratch = plot.far("snapshots", storage.scratch_slots * snapshot());
+  l.places.residual = plot.far("residuals", program_.residual_elements());
+  l.places.scale = plot.far("rates", total);
+}
+
+Prepared Launches::pullback(const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates, bool scaled,
+                            int steps) {
+  return Prepared([this, storage, halves, rates, scaled, steps](Image& image) {
+    Launch l = start(image);
+    Lists lists(program_.layout());
+    add_steps(l, storage, steps, lists, image);
+    add_pulls(l, storage, halves, rates, scaled, lists, image);
+    l.halves = image.put(halves);
+    l.cotangents = static_cast<int32_t>(halves.size());
+    l.codes = image.put(lists.codes());
+    Plot plot(l.places, shared_, lists.arena());
+    place_pull(l, storage, rates, plot);
+    return Plotted{l, plot.buffers};
+  });
+}
+
+Prepared Launches::meta_gradient(const StorageSchedule& storage, const MetaShape& shape) {
+  return Prepared([this, storage, shape](Image& image) {
+    const Game& game = program_.game();
+    const Layout& layout = program_.layout();
+    const bool plays = shape.losses[0] != 0 || shape.losses[1] != 0;
+    // Exact: each player's own descent needs a cotangent of its own. At first order the two share one.
+    std::vector<Halves> halves{{kBoth, kBoth}};
+    if (shape.second_order && plays)
+      halves = {{shape.losses[0] != 0 ? kBoth : kGenerator, kGenerator}, {kBoth, kDiscriminator}};
+    else if (shape.second_order)
+      halves = {{kGenerator, kBoth}};
+    Launch l = start(image);
+    l.cotangents = static_cast<int32_t>(halves.size());
+    l.halves = image.put(halves);
+    l.parts = plays ? shape.queries / game.reals : 0;
+    l.fakes = game.fakes, l.reals = game.reals;
+    l.noise_rows = std::max(shape.samples, l.parts * game.fakes);
+    Lists lists(layout);
+    add_steps(l, storage, shape.steps, lists, image);
+    if (shape.second_order) add_pulls(l, storage, halves, shape.rates, shape.scaled, lists, image);
+    if (l.parts > 0) l.gradients = lists.add(program_.gradients(shape.second_order));
+    if (shape.samples > 0) {
+      l.generate = lists.add(program_.generate(shape.samples));
+      l.generate_vjp = lists.add(program_.generate_vjp(shape.samples));
+    }
+    l.codes = image.put(lists.codes());
+    Plot plot(l.places, shared_, lists.arena());
+    const int64_t vectors = l.cotangents * layout.total;
+    if (shape.second_order) {
+      place_pull(l, storage, shape.rates, plot);
+      l.places.saved = plot.far("kept of the steps", l.saved_each);
+    } else {
+      l.places.v_out = plot.far("v_0", vectors);
+      l.places.residual = plot.far("residuals", program_.residual_elements());
+      l.places.scale = plot.far("rates", layout.total);
+    }
+    plot.steps(snapshot(), vectors);
+    l.places.part = plot.far("part of v", vectors);
+    l.places.z = plot.far("z", l.noise_rows * layout.z.features());
+    l.places.fakes = plot.far("samples", shape.samples * layout.x.features());
+    l.places.d_fakes = plot.far("d samples", shape.samples * layout.x.features());
+    l.places.losses = plot.far("losses", kTrace);
+    return Plotted{l, plot.buffers};
+  });
+}
+
+Prepared Launches::list(Listing Launch::* which, const Procedure& procedure) {
+  return Prepared([this, which, &procedure](Image& image) {
+    Launch l = start(image);
+    Lists lists(program_.layout());
+    l.*which = lists.add(procedure);
+    l.codes = image.put(lists.codes());
+    Plot plot(l.places, shared_, lists.arena());
+    l.places.phi = plot.near("phi", program_.layout().total);
+    l.places.spectral = plot.far("(u, v)", program_.layout().spectral_size);
+    l.places.gradient = plot.far("gradient", 2 * program_.layout().total);
+    return Plotted{l, plot.buffers};
+  });
 }
 
 }  // namespace pymgan::cuda

@@ -1,9 +1,14 @@
 // From the contract's calls to launches: which lists a call executes, and where its buffers lie.
 #pragma once
 
+#include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "calls.h"
+#include "meta_gradient.h"
+#include "task_sums.h"
 
 namespace pymgan::cuda {
 
@@ -15,34 +20,91 @@ inline PullArguments arguments(const cpu::PullCall<float>& call) {
   return a;
 }
 
+// A task's buffer, for reports.
+struct BufferNote {
+  std::string name;
+  int64_t elements = 0;
+  bool shared = false;
+};
+
+struct Plotted {
+  Launch launch;
+  std::vector<BufferNote> buffers;
+};
+
+// A launch whose constants are bytes that the caller keeps in the memory where it runs.
+class Prepared {
+ public:
+  explicit Prepared(std::function<Plotted(Image&)> plot) : plot_(std::move(plot)) {
+    Image image;
+    Plotted plotted = plot_(image);
+    launch_ = plotted.launch, buffers_ = std::move(plotted.buffers);
+    constants_ = image.bytes();
+  }
+  const std::vector<char>& constants() const { return constants_; }
+  const std::vector<BufferNote>& buffers() const { return buffers_; }
+  int64_t workspace() const { return launch_.places.each; }  // elements of a task
+  // base: where the constants are.
+  void place(const char* base) {
+    Image image(base);
+    launch_ = plot_(image).launch;
+  }
+  // With a workspace of [tasks][workspace].
+  Launch at(float* workspace) const {
+    Launch launch = launch_;
+    launch.workspace = workspace;
+    return launch;
+  }
+
+ private:
+  std::function<Plotted(Image&)> plot_;
+  std::vector<char> constants_;
+  std::vector<BufferNote> buffers_;
+  Launch launch_;
+};
+
+// What a meta-gradient's launch depends on.
+struct MetaShape {
+  int steps = 0, samples = 0, queries = 0;
+  double losses[2] = {};
+  bool second_order = true, rates = false, scaled = false;
+};
+
 class Launches {
  public:
-  Launches(const Plan& plan, const Game& game);
+  // shared: elements of shared memory that a block may have for a task's buffers
+  Launches(const Plan& plan, const Game& game, int64_t shared);
 
   Program& program() { return program_; }
   int64_t saved_elements(const StorageSchedule& storage, int steps) const;
 
-  // A launch whose constants will be at `image`'s base; its workspace has `places.each` elements a task.
-  Launch adapt(const StorageSchedule& storage, int steps, Image& image);
-  Launch pullback(const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates, bool scaled, int steps,
-                  Image& image);
-  Launch gradients(bool full, Image& image) { return list(program_.gradients(full), image); }
-  Launch generate(int batch, bool vjp, Image& image) {
-    return list(vjp ? program_.generate_vjp(batch) : program_.generate(batch), image);
+  Prepared adapt(const StorageSchedule& storage, int steps);
+  Prepared pullback(const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates, bool scaled,
+                    int steps);
+  Prepared meta_gradient(const StorageSchedule& storage, const MetaShape& shape);
+  Prepared gradients(bool full) { return list(&Launch::gradients, program_.gradients(full)); }
+  Prepared generate(int batch, bool vjp) {
+    return vjp ? list(&Launch::generate_vjp, program_.generate_vjp(batch))
+               : list(&Launch::generate, program_.generate(batch));
   }
 
  private:
   class Lists;
+  class Plot;
   void find_flat();
   Launch start(Image& image) const;
   void add_steps(Launch& l, const StorageSchedule& storage, int steps, Lists& lists, Image& image);
-  Launch list(const Procedure& procedure, Image& image);
+  void add_pulls(Launch& l, const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates, bool scaled,
+                 Lists& lists, Image& image);
+  void place_pull(Launch& l, const StorageSchedule& storage, bool rates, Plot& plot) const;
+  Prepared list(Listing Launch::* which, const Procedure& procedure);
   int64_t snapshot() const {
     return program_.layout().total * (1 + program_.moments()) + program_.layout().spectral_size;
   }
 
   Program program_;
   Encoding encoding_;
+  int64_t shared_;
   std::vector<int32_t> flat_;  // of every packed element its place in torch's phi; -1: padding
   std::vector<uint8_t> kinds_;
 };

@@ -7,6 +7,107 @@
 
 namespace pymgan::cuda {
 
+// What a window shows: the rows are the sites of a sample, of those the ones of a group, which see the same taps.
+struct WindowRows {
+  const WindowRecord* window;
+  const GroupRecord* group;
+  const int32_t* numbers;
+  const float* x;
+  int ld, in_ld, inputs, first, count;  // of the rows, those from `first` on
+
+  struct Row {
+    const float* sample;
+    const int32_t *from, *taps;  // sites that each tap sees; the group's taps
+    int in_ld, inputs, depth;
+
+    template <bool kFull>
+    PYMGAN_DEVICE Quad quad(int p) const {
+      Quad q;
+      if (!kFull && p >= depth) return q;
+      int tap = p / inputs, input = p % inputs;
+      if (inputs % 4 == 0) return load_quad(sample + from[taps[tap]] * in_ld + input);
+      PYMGAN_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        if (kFull || p + j < depth) q.x[j] = sample[from[taps[tap]] * in_ld + input];
+        if (++input == inputs) input = 0, ++tap;
+      }
+      return q;
+    }
+  };
+  PYMGAN_DEVICE Row row(int i) const {
+    const int m = within(first + i, count), site = numbers[group->first_site + m % group->sites];
+    return {x + m / group->sites * ld,
+            numbers + window->from + site * window->taps,
+            numbers + group->first_tap,
+            in_ld,
+            inputs,
+            group->taps * inputs};
+  }
+};
+
+// And of the weight's taps that they see: the contraction runs over taps and inputs, or with `adjoint` over taps and
+// outputs.
+struct WindowWeight {
+  const TensorRecord* w;
+  const GroupRecord* group;
+  const int32_t* numbers;
+  const float* x;
+  bool adjoint;
+  int first;  // of the columns
+
+  struct Row {
+    const float* x;
+    const int32_t* taps;
+    int tap_ld, input_ld, inputs, depth;
+
+    template <bool kFull>
+    PYMGAN_DEVICE Quad quad(int p) const {
+      Quad q;
+      if (!kFull && p >= depth) return q;
+      int tap = p / inputs, input = p % inputs;
+      if (input_ld == 1 && inputs % 4 == 0) return load_quad(x + taps[tap] * tap_ld + input);
+      PYMGAN_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        if (kFull || p + j < depth) q.x[j] = x[taps[tap] * tap_ld + input * input_ld];
+        if (++input == inputs) input = 0, ++tap;
+      }
+      return q;
+    }
+  };
+  PYMGAN_DEVICE Row row(int i) const {
+    const int n = within(first + i, adjoint ? w->k : w->n), inputs = adjoint ? w->n : w->k;
+    const int32_t* taps = numbers + group->first_tap;
+    const int depth = group->taps * inputs;
+    return adjoint ? Row{x + n, taps, w->k, w->ld, inputs, depth} : Row{x + n * w->ld, taps, w->k, 1, inputs, depth};
+  }
+};
+
+// A matrix whose rows are the pairs of sites of a tap, sample after sample: the contraction runs over them.
+struct Pairs {
+  const float* x;
+  const int32_t* site;                            // [pairs]
+  int pairs, samples, ld, site_ld, first, count;  // of the columns, those from `first` on
+
+  struct Row {
+    const float* x;
+    const int32_t* site;
+    int pairs, samples, ld, site_ld;
+
+    template <bool kFull>
+    PYMGAN_DEVICE Quad quad(int p) const {
+      Quad q;
+      int sample = p / pairs, pair = p % pairs;
+      PYMGAN_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        if (kFull || sample < samples) q.x[j] = x[sample * ld + site[pair] * site_ld];
+        if (++pair == pairs) pair = 0, ++sample;
+      }
+      return q;
+    }
+  };
+  PYMGAN_DEVICE Row row(int i) const { return {x + within(first + i, count), site, pairs, samples, ld, site_ld}; }
+};
+
 class Products {
  public:
   PYMGAN_DEVICE explicit Products(Operands& operands, bool fast) : o(operands), fast_(fast) {}
@@ -15,19 +116,27 @@ class Products {
   PYMGAN_DEVICE_CALL void product(const Code& c) {
     const TensorRecord& w = o.t.tensors[c.tensor];
     if (c.window < 0) {
-      tiles(c, w, c.rows, c.columns, FlatRows{}, c.columns);
+      FlatForm form{c, w, padded(c.columns)};
+      tiles(c, w, form, c.rows);
     } else {
       const WindowRecord& window = o.t.windows[2 * c.window + c.adjoint];
       const int columns = c.adjoint ? w.k : w.n;
       for (int i = 0; i < window.groups; ++i) {
         const GroupRecord& group = o.t.groups[window.first_group + i];
-        const WindowRows rows{&window, &group, o.t.numbers, site_ld(window.in_sites, c.depth),
-                              site_ld(window.out_sites, columns)};
-        tiles(c, w, c.rows * group.sites, columns, rows, rows.out_ld);
+        const WindowForm form{c,
+                              w,
+                              window,
+                              group,
+                              o.t.numbers,
+                              site_ld(window.in_sites, c.depth),
+                              site_ld(window.out_sites, columns),
+                              padded(c.columns)};
+        tiles(c, w, form, c.rows * group.sites);
       }
       pad_sample(c, window.out_sites * site_ld(window.out_sites, columns));
     }
     sum_dots(c, w);
+    Epilogue::apply(o, c, c.rows * padded(c.columns));
   }
 
   // F = b0^T a0 + b1^T a1, and its bias.
@@ -35,47 +144,16 @@ class Products {
     const TensorRecord& w = o.t.tensors[c.tensor];
     if (w.of >= 0) return diagonal_outer(c, w);
     Sink sink(o, c, o.at(c.out), o.at(c.theta), o.at(c.rate_scale));
-    const WindowRecord* window = c.window < 0 ? nullptr : &o.t.windows[2 * c.window];
-    const int row_tiles = up(w.n, kTileRows), column_tiles = up(w.k, kTileColumns);
-    const int in_ld = window ? site_ld(window->in_sites, w.k) : 0,
-              out_ld = window ? site_ld(window->out_sites, w.n) : 0;
-    o.block.warps(w.taps * row_tiles * column_tiles, [&](int tile_number) {
-      const int tap = tile_number / (row_tiles * column_tiles), rest = tile_number % (row_tiles * column_tiles);
-      const int n0 = rest / column_tiles * kTileRows, k0 = rest % column_tiles * kTileColumns;
-      Tile tile;
-      auto term = [&](const Operand& h, const Operand& delta, int samples) {
-        const float *a = o.at(delta), *b = o.at(h);
-        if (!b) return;
-        if (!window) {
-          tile.multiply(
-              samples, fast_, [&](int row, int p) { return n0 + row < w.n ? a[p * delta.ld + n0 + row] : 0.f; },
-              [&](int p, int column) { return k0 + column < w.k ? b[p * h.ld + k0 + column] : 0.f; });
-          return;
-        }
-        const int32_t* numbers = o.t.numbers;
-        const int first = numbers[window->first_pair + tap], pairs = numbers[window->first_pair + tap + 1] - first;
-        const int32_t *in = numbers + window->pair_in + first, *out = numbers + window->pair_out + first;
-        tile.multiply(
-            samples * pairs, fast_,
-            [&](int row, int p) {
-              return n0 + row < w.n ? a[p / pairs * delta.ld + out[p % pairs] * out_ld + n0 + row] : 0.f;
-            },
-            [&](int p, int column) {
-              return k0 + column < w.k ? b[p / pairs * h.ld + in[p % pairs] * in_ld + k0 + column] : 0.f;
-            });
-      };
-      term(c.a0, c.b0, c.rows0);
-      if (c.a1.slot >= 0) term(c.a1, c.b1, c.rows1);
-      tile.each([&](int row, int column, float& value) {
-        const int n = n0 + row, k = k0 + column;
-        if (n < w.n && k < w.k) sink.put(n * w.ld + tap * w.k + k, value);
-      });
-    });
+    if (w.taps * up(w.n, kTileRows) * up(w.k, 2 * kTileColumns) < o.block.warp_count())
+      outer_tiles<2>(c, w, sink);
+    else
+      outer_tiles<4>(c, w, sink);
     const int inputs = w.taps * w.k, spare = w.ld - inputs;
     if (!c.accumulate && spare > 0)
       o.block.each(w.n * spare, [&](int i) { sink.clear(i / spare * w.ld + inputs + i % spare); });
     look(c, sink);
-    bias(c, w, window, out_ld);
+    const WindowRecord* window = c.window < 0 ? nullptr : &o.t.windows[2 * c.window];
+    bias(c, w, window, window ? site_ld(window->out_sites, w.n) : 0);
   }
 
   // The same with numbers that elements share.
@@ -102,90 +180,117 @@ class Products {
       float y = first(row, n);
       if (scale) y *= scale[row];
       if (a1 && n < w.elements && of[n] >= 0) y += w1[of[n]] * a1[i];
-      e.finish(i, y);
+      e.put(i, y);
     });
+    Epilogue::apply(o, c, c.rows * ld);
   }
 
  private:
   static PYMGAN_DEVICE int up(int n, int by) { return (n + by - 1) / by; }
 
-  // How a tile's row m finds what it multiplies: a sample.
-  struct FlatRows {
-    PYMGAN_DEVICE int depth(const Code& c) const { return c.depth; }
-    PYMGAN_DEVICE float a(const float* x, int ld, const Code&, int m, int p) const { return x[m * ld + p]; }
-    PYMGAN_DEVICE int tap(const Code&, int) const { return 0; }
-    PYMGAN_DEVICE int input(const Code&, int p) const { return p; }
-    PYMGAN_DEVICE int out(int ld, int m, int n) const { return m * ld + n; }
+  // Rows of out are samples.
+  struct FlatForm {
+    const Code& c;
+    const TensorRecord& w;
+    int ld;
+
+    PYMGAN_DEVICE int depth() const { return c.depth; }
+    PYMGAN_DEVICE int columns() const { return c.columns; }
+    PYMGAN_DEVICE int width() const { return ld; }  // with padding, which becomes what zero gives
+    PYMGAN_DEVICE int sites() const { return 1; }
     PYMGAN_DEVICE int sample(int m) const { return m; }
     PYMGAN_DEVICE int site(int) const { return 0; }
-  };
-  // A site of a sample, and of those the ones of a group, which see the same taps.
-  struct WindowRows {
-    const WindowRecord* window;
-    const GroupRecord* group;
-    const int32_t* numbers;
-    int in_ld, out_ld;
-
-    PYMGAN_DEVICE int depth(const Code& c) const { return group->taps * c.depth; }
-    PYMGAN_DEVICE int tap(const Code& c, int p) const { return numbers[group->first_tap + p / c.depth]; }
-    PYMGAN_DEVICE int input(const Code& c, int p) const { return p % c.depth; }
-    PYMGAN_DEVICE int sample(int m) const { return m / group->sites; }
-    PYMGAN_DEVICE int site(int m) const { return numbers[group->first_site + m % group->sites]; }
-    PYMGAN_DEVICE float a(const float* x, int ld, const Code& c, int m, int p) const {
-      const int from = numbers[window->from + site(m) * window->taps + tap(c, p)];
-      return x[sample(m) * ld + from * in_ld + input(c, p)];
+    PYMGAN_DEVICE int out(int sample, int) const { return sample * ld; }
+    template <int N>
+    PYMGAN_DEVICE void multiply(Tile<N>& tile, bool fast, const float* a, int a_ld, const float* weight, int m0,
+                                int n0) const {
+      const Along rows{a + m0 * a_ld, a_ld, c.rows - m0, c.depth};
+      if (c.adjoint)
+        tile.multiply(c.depth, fast, rows, Across{weight + n0, w.ld, c.columns - n0, c.depth});
+      else
+        tile.multiply(c.depth, fast, rows, Along{weight + n0 * w.ld, w.ld, c.columns - n0, c.depth});
     }
-    PYMGAN_DEVICE int out(int ld, int m, int n) const { return sample(m) * ld + site(m) * out_ld + n; }
+  };
+  // Rows of out are the sites of a group, sample after sample.
+  struct WindowForm {
+    const Code& c;
+    const TensorRecord& w;
+    const WindowRecord& window;
+    const GroupRecord& group;
+    const int32_t* numbers;
+    int in_ld, out_ld, ld;
+
+    PYMGAN_DEVICE int depth() const { return group.taps * c.depth; }
+    PYMGAN_DEVICE int columns() const { return c.adjoint ? w.k : w.n; }
+    PYMGAN_DEVICE int width() const { return out_ld; }
+    PYMGAN_DEVICE int sites() const { return window.out_sites; }
+    PYMGAN_DEVICE int sample(int m) const { return m / group.sites; }
+    PYMGAN_DEVICE int site(int m) const { return numbers[group.first_site + m % group.sites]; }
+    PYMGAN_DEVICE int out(int sample, int site) const { return sample * ld + site * out_ld; }
+    template <int N>
+    PYMGAN_DEVICE void multiply(Tile<N>& tile, bool fast, const float* a, int a_ld, const float* weight, int m0,
+                                int n0) const {
+      const WindowRows rows{&window, &group, numbers, a, a_ld, in_ld, c.depth, m0, c.rows * group.sites};
+      tile.multiply(depth(), fast, rows, WindowWeight{&w, &group, numbers, weight, c.adjoint, n0});
+    }
   };
 
-  // Rows m < count of out; columns: exact, width: with the padding of a site or sample, which becomes what zero gives.
-  template <class Rows>
-  PYMGAN_DEVICE void tiles(const Code& c, const TensorRecord& w, int count, int columns, const Rows& rows, int width) {
+  // Rows m < count of out; narrow tiles where wide ones would leave warps idle.
+  template <class Form>
+  PYMGAN_DEVICE void tiles(const Code& c, const TensorRecord& w, const Form& form, int count) {
+    if (up(count, kTileRows) * up(form.width(), 2 * kTileColumns) < o.block.warp_count())
+      tiles_of<2>(c, w, form, count);
+    else
+      tiles_of<4>(c, w, form, count);
+  }
+
+  template <int N, class Form>
+  PYMGAN_DEVICE void tiles_of(const Code& c, const TensorRecord& w, const Form& form, int count) {
     const float *a0 = o.at(c.a0), *w0 = o.at(c.b0), *a1 = o.at(c.a1), *w1 = o.at(c.b1), *bias = o.bias_at(c.bias);
     const float *scale = o.at(c.scale), *dot = o.at(c.dot);
     float* dots = c.dot_out.slot >= 0 ? o.at(c.scratch) : nullptr;
     const Epilogue e(o, c);
-    const int ld = padded(c.columns), span = c.window < 0 ? ld : width, depth = rows.depth(c);
-    const int column_tiles = up(span, kTileColumns), dot_tiles = up(w.n, kTileColumns);
-    const int all_sites = c.window < 0 ? 1 : o.t.windows[2 * c.window + c.adjoint].out_sites;
+    const int columns = form.columns(), width = form.width();
+    const int column_tiles = up(width, 8 * N), dot_tiles = up(w.n, kTileColumns);
     o.block.warps(up(count, kTileRows) * column_tiles, [&](int number) {
-      const int m0 = number / column_tiles * kTileRows, n0 = number % column_tiles * kTileColumns;
-      Tile tile;
-      auto term = [&](const float* a, int a_ld, const float* weight) {
-        tile.multiply(
-            depth, fast_, [&](int row, int p) { return m0 + row < count ? rows.a(a, a_ld, c, m0 + row, p) : 0.f; },
-            [&](int p, int column) {
-              const int n = n0 + column;
-              if (n >= columns) return 0.f;
-              const int tap = rows.tap(c, p) * w.k, input = rows.input(c, p);
-              return c.adjoint ? weight[input * w.ld + tap + n] : weight[n * w.ld + tap + input];
-            });
-      };
-      if (a0) {
-        term(a0, c.a0.ld, w0);
+      const int m0 = number / column_tiles * kTileRows, n0 = number % column_tiles * 8 * N;
+      Tile<N> tile;
+      // Of the lane's rows.
+      bool in[Tile<N>::kRows];
+      int sample[Tile<N>::kRows], site[Tile<N>::kRows], at[Tile<N>::kRows];
+      PYMGAN_UNROLL
+      for (int r = 0; r < Tile<N>::kRows; ++r) {
+        const int m = m0 + Tile<N>::row(r);
+        in[r] = m < count;
+        sample[r] = in[r] ? form.sample(m) : 0, site[r] = in[r] ? form.site(m) : 0;
+        at[r] = form.out(sample[r], site[r]) + n0;
+      }
+      PYMGAN_LOOP
+      for (int term = 0; term < 2; ++term) {
+        const float* a = term == 0 ? a0 : a1;
+        if (!a) continue;
+        form.multiply(tile, fast_, a, term == 0 ? c.a0.ld : c.a1.ld, term == 0 ? w0 : w1, m0, n0);
+        if (term == 1) break;
         if (bias)
-          tile.each([&](int row, int column, float& value) {
-            if (m0 + row >= count || n0 + column >= columns) return;
-            value += bias[(w.bias_sites > 1 ? rows.site(m0 + row) * w.bias_ld : 0) + n0 + column];
+          tile.each([&](int r, int column, float& value) {
+            if (in[r] && n0 + column < columns)
+              value += bias[(w.bias_sites > 1 ? site[r] * w.bias_ld : 0) + n0 + column];
           });
         if (dots)
-          tile.row_sums(
-              [&](int row, int column, float value) {
-                if (m0 + row >= count || n0 + column >= columns) return 0.f;
-                return dot[rows.out(ld, m0 + row, n0 + column)] * value;
-              },
-              [&](int row, float sum) {
-                const int m = m0 + row;
-                if (m < count) dots[(rows.sample(m) * all_sites + rows.site(m)) * dot_tiles + n0 / kTileColumns] = sum;
-              });
+          tile.row_sums([&](int r, int column,
+                            float value) { return in[r] && n0 + column < columns ? dot[at[r] + column] * value : 0.f; },
+                        [&](int r, int part, float sum) {
+                          const int number = n0 / kTileColumns + part;
+                          if (in[r] && number < dot_tiles)
+                            dots[(sample[r] * form.sites() + site[r]) * dot_tiles + number] = sum;
+                        });
         if (scale)
-          tile.each([&](int row, int, float& value) {
-            if (m0 + row < count) value *= scale[rows.sample(m0 + row)];
+          tile.each([&](int r, int, float& value) {
+            if (in[r]) value *= scale[sample[r]];
           });
       }
-      if (a1) term(a1, c.a1.ld, w1);
-      tile.each([&](int row, int column, float& value) {
-        if (m0 + row < count && n0 + column < span) e.finish(rows.out(ld, m0 + row, n0 + column), value);
+      tile.each([&](int r, int column, float value) {
+        if (in[r] && n0 + column < width) e.put(at[r] + column, n0 + column < columns ? value : 0.f);
       });
     });
   }
@@ -195,7 +300,7 @@ class Products {
     const int ld = padded(c.columns), spare = ld - stored;
     if (spare <= 0) return;
     const Epilogue e(o, c);
-    o.block.each(c.rows * spare, [&](int i) { e.finish(i / spare * ld + stored + i % spare, 0.f); });
+    o.block.each(c.rows * spare, [&](int i) { e.put(i / spare * ld + stored + i % spare, 0.f); });
   }
 
   PYMGAN_DEVICE void sum_dots(const Code& c, const TensorRecord& w) {
@@ -232,6 +337,41 @@ class Products {
     }
     PYMGAN_DEVICE void clear(int i) const { out[i] = theta ? theta[i] : 0.f; }
   };
+
+  template <int N>
+  PYMGAN_DEVICE void outer_tiles(const Code& c, const TensorRecord& w, Sink& sink) {
+    const WindowRecord* window = c.window < 0 ? nullptr : &o.t.windows[2 * c.window];
+    const int row_tiles = up(w.n, kTileRows), column_tiles = up(w.k, 8 * N);
+    const int in_ld = window ? site_ld(window->in_sites, w.k) : 0,
+              out_ld = window ? site_ld(window->out_sites, w.n) : 0;
+    o.block.warps(w.taps * row_tiles * column_tiles, [&](int number) {
+      const int tap = number / (row_tiles * column_tiles), rest = number % (row_tiles * column_tiles);
+      const int n0 = rest / column_tiles * kTileRows, k0 = rest % column_tiles * 8 * N;
+      Tile<N> tile;
+      PYMGAN_LOOP
+      for (int term = 0; term < 2; ++term) {
+        const Operand &h = term == 0 ? c.a0 : c.a1, &delta = term == 0 ? c.b0 : c.b1;
+        const float *a = o.at(delta), *b = o.at(h);
+        if (!a || !b) continue;
+        const int samples = term == 0 ? c.rows0 : c.rows1;
+        if (!window) {
+          tile.multiply(samples, fast_, Across{a + n0, delta.ld, w.n - n0, samples},
+                        Across{b + k0, h.ld, w.k - k0, samples});
+          continue;
+        }
+        const int32_t* first = o.t.numbers + window->first_pair + tap;
+        const int pairs = first[1] - first[0];
+        if (pairs == 0) continue;
+        tile.multiply(samples * pairs, fast_,
+                      Pairs{a, o.t.numbers + window->pair_out + first[0], pairs, samples, delta.ld, out_ld, n0, w.n},
+                      Pairs{b, o.t.numbers + window->pair_in + first[0], pairs, samples, h.ld, in_ld, k0, w.k});
+      }
+      tile.each([&](int r, int column, float value) {
+        const int n = n0 + Tile<N>::row(r), k = k0 + column;
+        if (n < w.n && k < w.k) sink.put(n * w.ld + tap * w.k + k, value);
+      });
+    });
+  }
 
   PYMGAN_DEVICE void look(const Code& c, const Sink& sink) {
     if (!sink.theta) return;

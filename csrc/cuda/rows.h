@@ -20,8 +20,9 @@ class Rows {
       if (b0) y *= b0[i];
       if (scale) y *= scale[i / ld];
       if (a1) y += a1[i];
-      e.finish(i, y);
+      e.put(i, y);
     });
+    Epilogue::apply(o, c, c.rows * ld);
   }
 
   PYMGAN_DEVICE_CALL void row_dot(const Code& c) {

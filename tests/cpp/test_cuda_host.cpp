@@ -1,7 +1,7 @@
 // The CUDA engine's host build without Python, for the sanitizers: what a block would write outside of its buffers, and
 // phases that depend on the order of their threads, which is another one in every run. The numbers themselves are held
 // against the oracle in Python; here the cpu engine's in double must be near.
-#include "cuda/host.h"
+#include "cuda/launcher.h"
 #include "trial.h"
 
 namespace {
@@ -11,12 +11,21 @@ struct Pulled {
   std::vector<double> d_rate;
 };
 
-Pulled run(cuda::HostEngine& engine, const Trial<float>& trial, const std::string& storage_text) {
+// A launch, its constants and its workspace.
+struct Ready {
+  cuda::Prepared prepared;
+  Buffer<float> room;
+  Ready(cuda::Prepared p, int64_t tasks) : prepared(std::move(p)), room(tasks * prepared.workspace()) {
+    prepared.place(prepared.constants().data());
+  }
+  cuda::Launch launch() { return prepared.at(room.data()); }
+};
+
+Pulled run(cuda::Launcher& launcher, cuda::Launches& launches, const Trial<float>& trial,
+           const std::string& storage_text) {
   const StorageSchedule storage = schedule_storage(Storage::parse(storage_text), static_cast<int>(trial.steps));
   const int64_t tasks = trial.tasks, steps = trial.steps, parameters = trial.parameters;
-  cuda::Launches& launches = engine.launches();
   const int64_t moments = launches.program().moments();
-  auto workspace = [&](const cuda::Launch& launch) { return Buffer<float>(tasks * launch.places.each); };
   Pulled r{Buffer<float>(tasks * parameters),
            Buffer<float>(tasks * moments * parameters),
            Buffer<float>(2 * tasks * parameters),
@@ -28,35 +37,34 @@ Pulled run(cuda::HostEngine& engine, const Trial<float>& trial, const std::strin
   Buffer<float> saved(tasks * launches.saved_elements(storage, static_cast<int>(steps)));
   std::vector<uint8_t> valid(tasks);
   std::vector<int64_t> done(tasks);
-  cuda::Image image;
-  Buffer<float> room = workspace(launches.adapt(storage, static_cast<int>(steps), image));
+  Ready adapt(launches.adapt(storage, static_cast<int>(steps)), tasks);
   cpu::AdaptCall<float> a;
   a.tasks = tasks, a.steps = static_cast<int>(steps);
   a.batches = trial.batches(0), a.schedule = trial.schedule();
   a.phi0 = trial.phi0.data(), a.phi0_task = parameters;
   a.phi = r.phi.data(), a.moment = r.moment.data(), a.trace = trace.data(), a.valid = valid.data();
-  a.done = done.data(), a.saved = saved.data(), a.workspace = room.data();
-  engine.adapt(storage, a);
+  a.done = done.data(), a.saved = saved.data();
+  launcher.adapt(adapt.launch(), a, nullptr);
   for (uint8_t ok : valid) expect(ok == 1, "a task became invalid");
 
   cpu::PullCall<float> p;
   p.tasks = tasks, p.steps = static_cast<int>(steps);
   p.batches = a.batches, p.schedule = a.schedule, p.rates = true;
   p.halves = {{kBoth, kBoth}, {kBoth, kGenerator}};
-  Buffer<float> pull_room = workspace(launches.pullback(storage, p.halves, true, false, a.steps, image));
+  Ready pull(launches.pullback(storage, p.halves, true, false, a.steps), tasks);
   p.valid = valid.data(), p.saved = saved.data(), p.v = trial.v.data();
   p.v0 = r.v0.data(), p.v_moment0 = r.v_moment0.data(), p.d_rate = r.d_rate.data(), p.d_scale = r.d_scale.data();
-  p.workspace = pull_room.data();
-  engine.pullback(storage, p);
+  launcher.pullback(pull.launch(), cuda::arguments(p), nullptr);
 
   cpu::GradientsCall<float> g;
   g.tasks = tasks, g.full = true;
   g.batches = a.batches, g.phi = trial.phi0.data(), g.phi_task = parameters;
-  Buffer<float> losses(tasks * cpu::kTrace, 0.f), list_room = workspace(launches.gradients(true, image));
-  g.gradient = r.gradient.data(), g.trace = losses.data(), g.workspace = list_room.data();
-  engine.gradients(g);
-  for (const auto* b : {&r.phi, &r.moment, &r.v0, &r.v_moment0, &r.d_scale, &r.gradient, &trace, &saved, &room,
-                        &pull_room, &losses, &list_room})
+  Buffer<float> losses(tasks * cpu::kTrace, 0.f);
+  Ready gradients(launches.gradients(true), tasks);
+  g.gradient = r.gradient.data(), g.trace = losses.data();
+  launcher.gradients(gradients.launch(), g, nullptr);
+  for (const auto* b : {&r.phi, &r.moment, &r.v0, &r.v_moment0, &r.d_scale, &r.gradient, &trace, &saved, &adapt.room,
+                        &pull.room, &losses, &gradients.room})
     expect(b->guarded(), "a sentinel was overwritten");
   return r;
 }
@@ -65,8 +73,10 @@ void check(const cpu::Isa& set, const Plan& plan, Game game) {
   for (const char* storage : {"all", "nested"}) {
     game.keep_all = std::string(storage) == "all";
     Trial<float> trial(set.f32(), plan, game, 2, 3);
-    cuda::HostEngine engine(plan, game);
-    const Pulled one = run(engine, trial, storage), two = run(engine, trial, storage);
+    static const int64_t shared[] = {0, 1 << 12, 1 << 16};
+    const auto launcher = cuda::host_launcher(shared[draw(0, 2)]);
+    cuda::Launches launches(plan, game, launcher->shared());
+    const Pulled one = run(*launcher, launches, trial, storage), two = run(*launcher, launches, trial, storage);
     expect(one.phi.same(two.phi) && one.moment.same(two.moment) && one.v0.same(two.v0) &&
                one.v_moment0.same(two.v_moment0) && one.d_scale.same(two.d_scale) && one.gradient.same(two.gradient),
            std::string("the order of threads changes the bits: ") + storage);

@@ -1,0 +1,37 @@
+# The cuda engine's kernel, where there is an nvcc that can: sets cuda_device_source.
+set(cuda_device_source csrc/cuda/no_device.cpp)
+set(cuda_missing)
+if(PYMGAN_CUDA STREQUAL "off")
+  set(cuda_missing "PYMGAN_CUDA is off")
+elseif(CMAKE_VERSION VERSION_LESS 3.25.2)
+  set(cuda_missing "expected CMake 3.25.2 or newer for C++20 in CUDA, got ${CMAKE_VERSION}")
+else()
+  # What runs on which card: sm_80 on 8.x, sm_90a on 9.0, and the driver compiles compute_90 for what came after.
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 90-virtual)
+  set(PYMGAN_CUDA_TARGETS "sm_80 sm_90a compute_90")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(NOT CMAKE_CUDA_COMPILER)
+    set(cuda_missing "no nvcc")
+  else()
+    enable_language(CUDA)
+    if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.0)
+      set(cuda_missing "expected nvcc 12.0 or newer, got ${CMAKE_CUDA_COMPILER_VERSION}")
+    endif()
+  endif()
+endif()
+
+if(NOT cuda_missing)
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static) # the module loads on a machine without a driver
+  set(cuda_device_source csrc/cuda/kernel.cu)
+  set_source_files_properties(
+    csrc/cuda/kernel.cu PROPERTIES COMPILE_DEFINITIONS "PYMGAN_CUDA_TARGETS=\"${PYMGAN_CUDA_TARGETS}\""
+    COMPILE_OPTIONS "--expt-relaxed-constexpr;--threads=0")
+  message(STATUS "pymgan: the cuda engine is built for ${PYMGAN_CUDA_TARGETS} by nvcc ${CMAKE_CUDA_COMPILER_VERSION}")
+elseif(PYMGAN_CUDA STREQUAL "on")
+  message(FATAL_ERROR "pymgan: the cuda engine cannot be built: ${cuda_missing}")
+else()
+  message(STATUS "pymgan: without the cuda engine: ${cuda_missing}")
+endif()

@@ -1,0 +1,65 @@
+#include <atomic>
+#include <limits>
+#include <vector>
+
+#include "launcher.h"
+
+namespace pymgan::cuda {
+namespace {
+
+class HostLauncher final : public Launcher {
+ public:
+  explicit HostLauncher(int64_t shared) : shared_(shared) {}
+
+  int64_t shared() const override { return shared_; }
+  Occupancy occupancy(const Launch&, int64_t) const override { return {}; }
+  void adapt(const Launch& launch, const cpu::AdaptCall<float>& call, void*) override {
+    for_tasks(launch, call.tasks, [&](auto&... block) { TaskCall(block...).adapt(call); });
+  }
+  void pullback(const Launch& launch, const PullArguments& call, void*) override {
+    for_tasks(launch, call.tasks, [&](auto&... block) { TaskCall(block...).pullback(call); });
+    const int64_t elements = call.weight ? weighted_vectors(launch, call) * launch.tables.total : 0;
+    for (int64_t i = 0; i < elements; ++i) weighted_sum(launch, call, i);
+  }
+  void meta_gradient(const Launch& launch, const cpu::MetaCall<float>& call, void*) override {
+    for_tasks(launch, call.tasks, [&](auto&... block) { MetaGradient(block..., call).run(); });
+    for (int64_t i = 0; i < launch.tables.total; ++i) mean_descent(launch, call, i);
+  }
+  void gradients(const Launch& launch, const cpu::GradientsCall<float>& call, void*) override {
+    for_tasks(launch, call.tasks, [&](auto&... block) { TaskCall(block...).gradients(call); });
+  }
+  void generate(const Launch& launch, const cpu::GenerateCall<float>& call, void*) override {
+    for_tasks(launch, call.tasks, [&](auto&... block) { TaskCall(block...).generate(call); });
+  }
+  void noise(const NoiseCall& call, void*) override {
+    for_tasks({}, call.tasks, [&](auto&... block) { TaskCall(block...).noise(call); });
+  }
+  void distance(const cpu::DistanceCall<float>& call, void*) override {
+    for_tasks({}, call.tasks, [&](auto&... block) { TaskCall(block...).distance(call); });
+  }
+
+ private:
+  // f(block, launch, task, its shared memory)
+  template <class F>
+  void for_tasks(const Launch& launch, int64_t tasks, F f) {
+    struct alignas(16) Quad {
+      float elements[4];
+    };
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+    for (int64_t task = 0; task < tasks; ++task) {
+      std::vector<Quad> memory((launch.places.shared + 3) / 4, Quad{{nan, nan, nan, nan}});
+      Block block(seed_ += 1000003);
+      float* const shared = reinterpret_cast<float*>(memory.data());
+      f(block, launch, task, shared);
+    }
+  }
+
+  int64_t shared_;
+  std::atomic<uint64_t> seed_{1};  // of the order of threads
+};
+
+}  // namespace
+
+std::unique_ptr<Launcher> host_launcher(int64_t shared) { return std::make_unique<HostLauncher>(shared); }
+
+}  // namespace pymgan::cuda

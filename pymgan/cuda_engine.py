@@ -1,0 +1,119 @@
+"""The cuda engine: a block of threads a task executes a whole call in one launch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import pymgan._core as _core
+from pymgan.address_engine import AddressEngine
+from pymgan.buffers import DeviceBuffers
+from pymgan.checks import check_distance, check_noise
+from pymgan.contract import Rng
+
+__all__ = ["CudaEngine"]
+
+
+class CudaEngine(AddressEngine):
+    """Executes the program with the kernel of ``csrc/cuda``. See :class:`~pymgan.contract.Engine`.
+
+    A call goes to torch's current stream, and into a CUDA graph while one is captured: then the values of its arguments are not
+    looked at, they have to be on the device, `Rng.tasks` too, and a call of the same shape has to come before, which uploads what
+    it needs. Results are the same bits from call to call on one device. float32 alone.
+    """
+
+    name = "cuda"
+
+    def __init__(self, *arguments: Any, dtype: torch.dtype, device: torch.device, **options: Any) -> None:
+        if dtype != torch.float32:
+            raise NotImplementedError(
+                f"[compile] dtype: expected torch.float32 for the cuda engine, got {dtype}"
+            )
+        self.threads = 1
+        self._launches: dict[tuple[Any, ...], tuple[Any, Tensor]] = {}
+        super().__init__(*arguments, dtype=dtype, device=device, pool=DeviceBuffers(dtype, device), **options)
+
+    def _make_core(self, game: Any) -> Any:
+        return _core.CudaEngine(self.plan.core, game, self.storage, self.device.index)
+
+    def _stream(self) -> int:
+        """The address of torch's current stream."""
+        return int(torch.cuda.current_stream(self.device).cuda_stream)
+
+    def _prepared(self, what: str, shape: tuple[Any, ...]) -> Any:
+        """The core's launch for calls of this shape; its constants are uploaded once."""
+        key = (what, *(tuple(part) if isinstance(part, list) else part for part in shape))
+        if key not in self._launches:
+            launch = getattr(self._core, f"prepare_{what}")(*shape)
+            constants = torch.frombuffer(bytearray(launch.constants), dtype=torch.uint8).to(self.device)
+            launch.place(constants.data_ptr())
+            self._launches[key] = launch, constants
+        return self._launches[key][0]
+
+    def _execute(self, what: str, shape: tuple[Any, ...], call: dict[str, Any]) -> None:
+        launch = self._prepared(what, shape)
+        workspace = self._pool.take(call["tasks"] * launch.workspace)
+        call = {**call, "threads": 1, "workspace": workspace.data_ptr(), "stream": self._stream()}
+        getattr(self._core, what)(launch, call)
+        self._pool.give(workspace)
+
+    def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
+        """Standard normals [T, n, *latent] of (seed, task, step, stream); see :meth:`pymgan.contract.Engine.noise`."""
+        numbers = check_noise(rng, tasks, n, step, stream).to(self.device)
+        out = self._empty(tasks, n, *self.latent)
+        self._core.noise(
+            {
+                "tasks": tasks,
+                "numbers": n * math.prod(self.latent),
+                "seed": rng.seed,
+                "task_numbers": numbers.data_ptr(),
+                "step": step,
+                "noise_stream": stream,
+                "out": out.data_ptr(),
+                "stream": self._stream(),
+            }
+        )
+        return out
+
+    def distance(self, kind: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """(value [T] float64, cotangent of a) of a distance between samples [T, B, *]; kind "energy" (unbiased)."""
+        check_distance(kind, a, b)
+        dtype = a.dtype
+        a, b = a.detach().to(self.dtype).contiguous(), b.detach().to(self.dtype).contiguous()
+        value = self._zeros(torch.float64, len(a))
+        cotangent = torch.empty_like(a)
+        self._core.distance(
+            {
+                "tasks": a.shape[0],
+                "a_count": a.shape[1],
+                "b_count": b.shape[1],
+                "features": math.prod(a.shape[2:]),
+                "threads": 1,
+                "a": a.data_ptr(),
+                "b": b.data_ptr(),
+                "value": value.data_ptr(),
+                "cotangent": cotangent.data_ptr(),
+                "stream": self._stream(),
+            }
+        )
+        return value, cotangent.to(dtype)
+
+    def occupancy(self, tasks: int) -> list[dict[str, Any]]:
+        """What each launch so far takes of a multiprocessor, for calls with this many tasks.
+
+        Returns:
+            For every launch its `call`, `registers` (of a thread), `shared_bytes` (of a block), `team` (blocks that work on a
+            task), `threads` (of a block), `blocks_per_multiprocessor`, `occupancy` (warps that a multiprocessor holds, of the
+            most), and `buffers`: (name, bytes, whether in shared memory) of each buffer of a task.
+        """
+        reports = []
+        for (what, *_), (launch, _constants) in self._launches.items():
+            report = dict(self._core.occupancy(launch, tasks))
+            most = report.pop("threads_per_multiprocessor")
+            report["occupancy"] = report["blocks_per_multiprocessor"] * report["threads"] / max(most, 1)
+            buffers = [(name, 4 * elements, shared) for name, elements, shared in launch.buffers]
+            reports.append({"call": what, **report, "buffers": buffers})
+        return reports
