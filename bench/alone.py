@@ -1,0 +1,284 @@
+"""Every contestant on one pass of one case, on a device: one after the other, each in a process of its own, from a time budget.
+
+While one is run, the next imports its libraries. The oracle is computed first, on the same device, and handed on as a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import accelerator, machine, peers, work
+from .cases import Case, Pass
+from .child import Child
+from .contestants import megabytes, merged, reason
+from .device_child import Job
+from .harness import fill_ratios, fill_times, new_row
+from .probe import Entry, ProbeFailed
+from .row import OnDevice, Row
+
+LEAST = 3.0  # seconds of budget below which nobody is started
+MANY = 132  # tasks above which those that take one after the other are left out, unless they are asked for
+
+
+class Budget:
+    """Seconds from now on, for everything together; None: without end."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = float("inf") if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float:
+        return self._end - time.monotonic()
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How everyone is run.
+
+    Attributes:
+        device: "cuda"; "cpu" for tests.
+        which, threads, storage: of the pass.
+        rounds, limit: turns of each, and the seconds after which there are no more.
+        first_limit: seconds for the first call of each contestant and setting.
+        command, commit: that reproduce the rows.
+        traces: folder for a chrome trace of one call of each of our engines, or None.
+        product, copied: of `accelerator.ceilings`.
+    """
+
+    device: str
+    which: Pass
+    threads: int
+    storage: str
+    rounds: int
+    limit: float
+    first_limit: float
+    command: str
+    commit: str
+    traces: Path | None = None
+    product: int = accelerator.PRODUCT
+    copied: int = accelerator.COPY
+
+
+@dataclasses.dataclass
+class _Entrant:
+    """A row and the ways to fill it, of which the fastest is kept."""
+
+    row: Row
+    is_ours: bool
+    entries: list[Entry] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+    def take(self, entry: Entry, found: dict[str, Any]) -> None:
+        if self.best is None or _median(found) < _median(self.best):
+            self.best = {**found, "setting": entry.setting}
+
+
+class _Turn(NamedTuple):
+    entrant: _Entrant | None  # None: the oracle's
+    job: Job
+
+
+def run_case(
+    case: Case,
+    settings: Settings,
+    *,
+    engines: Sequence[str],
+    peer_names: Sequence[str] | None,
+    budget: Budget,
+    say: Callable[[str], None],
+) -> list[Row]:
+    """All rows of one case; a failure is noted in its row, never raised.
+
+    Args:
+        case: what to compute.
+        settings: how.
+        engines: names for ``pymgan.compile``.
+        peer_names: keys of ``peers.PEERS``, or "jax:vmap-unroll1"; None: the usual ones.
+        budget: who is not reached within it has a note.
+        say: progress, one line a process.
+    """
+    entrants = [_engine(case, settings, name) for name in engines]
+    entrants += [
+        _peer(case, settings, wanted, named=peer_names is not None)
+        for wanted in (peers.ON_CUDA if peer_names is None else peer_names)
+    ]
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        oracle = Path(folder, "oracle.pt")
+        plain = Entry(case, settings.which, settings.threads, settings.device)
+        turns = [_Turn(None, _job(settings, plain, oracle, makes_oracle=True))]
+        turns += [_Turn(each, _job(settings, entry, oracle)) for each in entrants for entry in each.entries]
+        for (entrant, job), child in _ahead(turns, budget):
+            entry = job.entry
+            name = "oracle (float64)" if entrant is None else entrant.row.engine
+            say(f"{case.name}: {' '.join(filter(None, [name, entry.setting]))}")
+            try:
+                found = _attend(child, settings, budget)
+            except ProbeFailed as failure:
+                told = f"{entry.setting}: {failure}".lstrip(": ")
+                for each in entrants if entrant is None else [entrant]:
+                    each.notes.append(f"no oracle: {told}" if entrant is None else told)
+                if entrant is None:
+                    break
+            else:
+                for each in entrants:
+                    each.row.device = found["name"]
+                if entrant is not None:
+                    entrant.take(entry, found)
+    gflop = work.gflop(case, settings.which)
+    for each in entrants:
+        _fill(each, gflop)
+    fill_ratios([e.row for e in entrants if e.is_ours], [e.row for e in entrants if not e.is_ours])
+    return [each.row for each in entrants]
+
+
+def _row(case: Case, settings: Settings, name: str, packages: Sequence[str]) -> Row:
+    row = new_row(case, settings.which, settings.threads, name, packages, settings.command)
+    row.commit = settings.commit
+    return row
+
+
+def _engine(case: Case, settings: Settings, name: str) -> _Entrant:
+    packages = ["pymgan", "torch", *(["triton"] if importlib.util.find_spec("triton") else [])]
+    row = _row(case, settings, name, packages)
+    entry = Entry(
+        case, settings.which, settings.threads, settings.device, engine=name, storage=settings.storage
+    )
+    notes = [f"storage {settings.storage}"] if settings.storage != "auto" else []
+    return _Entrant(row, is_ours=True, entries=[entry], notes=notes)
+
+
+def _peer(case: Case, settings: Settings, wanted: str, *, named: bool) -> _Entrant:
+    name, _, setting = wanted.partition(":")
+    try:
+        peer = peers.load(name)
+        row = _row(case, settings, name, peer.VERSIONS)
+    except Exception as failure:  # a broken installation raises anything
+        row = _row(case, settings, name, ())
+        return _Entrant(row, is_ours=False, notes=[reason(failure)])
+    entrant = _Entrant(row, is_ours=False)
+    if settings.which not in peer.PASSES:
+        entrant.notes.append(f"pass {settings.which} not supported, only {', '.join(peer.PASSES)}")
+        return entrant
+    if not named and name in peers.TASK_BY_TASK and case.tasks > MANY:
+        entrant.notes.append(f"not run: one task after the other, {case.tasks} of them (--peer {name})")
+        return entrant
+    known = list(peer.variants(case.altered(tasks=1).problem(), settings.which))
+    if setting and setting not in known:
+        entrant.notes.append(f"expected a setting of {name}: {', '.join(known)}, got {setting}")
+        return entrant
+    usual = [each for each in known if each.startswith(peers.ON_CUDA.get(name, ("",)))]
+    plain = Entry(case, settings.which, settings.threads, settings.device, module=peers.PEERS[name])
+    tried = [setting] if setting else usual
+    entrant.entries = [dataclasses.replace(plain, setting=each) for each in tried]
+    return entrant
+
+
+def _job(settings: Settings, entry: Entry, oracle: Path, *, makes_oracle: bool = False) -> Job:
+    trace = ""
+    if settings.traces is not None and entry.engine:
+        trace = str((settings.traces / f"{slug(entry)}.trace.json").resolve())
+    return Job(
+        entry,
+        str(oracle),
+        settings.rounds,
+        settings.limit,
+        makes_oracle=makes_oracle,
+        trace=trace,
+        product=settings.product,
+        copied=settings.copied,
+    )
+
+
+def slug(entry: Entry) -> str:
+    """A file's name for what an entry computes."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", f"{entry.case.name} {entry.engine} {entry.which}")
+
+
+def _ahead(jobs: Sequence[_Turn], budget: Budget) -> Iterator[tuple[_Turn, Child | None]]:
+    """Each with its process, started one turn ahead and ended when the next is asked for; None once the budget is spent."""
+
+    def start(job: Job) -> Child | None:
+        return None if budget.left() < LEAST else Child("bench.device_child", job.as_json())
+
+    following: list[Child | None] = [start(jobs[0].job)]
+    try:
+        for i, turn in enumerate(jobs):
+            if i + 1 < len(jobs):
+                following.append(start(jobs[i + 1].job))
+            yield turn, following[0]
+            if (done := following.pop(0)) is not None:
+                done.close()
+    finally:
+        for child in filter(None, following):
+            child.close()
+
+
+def _attend(child: Child | None, settings: Settings, budget: Budget) -> dict[str, Any]:
+    """Lets a process go and returns all that it says, together.
+
+    Raises:
+        ProbeFailed: it raised, died, was too slow, or was not started because the budget is spent.
+    """
+    if child is None or budget.left() < LEAST:
+        raise ProbeFailed("not run: budget spent (--budget)")
+    found: dict[str, Any] = {}
+    # Importing may take what it takes; so may all that follows a first call that was done in time.
+    for limit in (None, settings.first_limit, None):
+        left = max(0.0, budget.left())
+        wait = left if limit is None else min(limit, left)
+        try:
+            said = child.message(None if wait == float("inf") else wait)
+        except TimeoutError:
+            spent = "stopped: budget spent (--budget)"
+            late = f"first call not done after {limit:g} s (--first-limit)" if limit == wait else spent
+            raise ProbeFailed(late) from None
+        if said is None:
+            raise ProbeFailed(child.reason())
+        if "error" in said:
+            raise ProbeFailed(said["error"])
+        if "ready" in said:
+            child.go()
+        found |= said
+        if "own" in found:  # of the oracle, which is nobody's first call
+            break
+    return found
+
+
+def _median(found: dict[str, Any]) -> float:
+    return statistics.median(found["seconds"])
+
+
+def _fill(entrant: _Entrant, gflop: float) -> None:
+    row, found = entrant.row, entrant.best
+    if found is not None:
+        if found["setting"]:
+            entrant.notes.insert(0, found["setting"])
+        fill_times(row, found["seconds"], gflop)
+        seconds, tflops = _median(found), gflop / _median(found) / 1e3
+        ceilings = accelerator.Ceilings(**found["ceilings"])
+        row.roofline = tflops / ceilings.matmul_tflops
+        row.first_call_s, row.peak_rss_mb = found["first_call_s"], megabytes(found["peak_bytes"])
+        row.oracle_error, row.arena_mb = found["oracle_error"], megabytes(found["arena_bytes"])
+        row.bytes_min = found.get("bytes_min")
+        row.on_device = OnDevice(
+            driver=found["driver"],
+            cuda=found["cuda"],
+            host=machine.device(),
+            ceilings=ceilings._asdict(),
+            tflops=tflops,
+            share_matmul=row.roofline,
+            share_matmul_tf32=tflops / ceilings.matmul_tf32_tflops,
+            share_copy=None if row.bytes_min is None else row.bytes_min / 1e9 / seconds / ceilings.copy_gb_s,
+            launches=found["launches"],
+            occupancy=found["occupancy"],
+            device_mb=megabytes(found["device_bytes"]),
+        )
+    row.note = "; ".join(merged(entrant.notes))
