@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from . import peers
     from .cases import CASES, select
-    from .row import COLUMNS, DEVICE_COLUMNS, table, write_json
+    from .row import write_json
 
     torch.set_num_threads(args.threads)
     names = args.case or list(CASES)
@@ -68,17 +68,17 @@ def main(argv: list[str] | None = None) -> int:
         args.profile.mkdir(parents=True, exist_ok=True)
 
     command = shlex.join(["python", "-m", "bench", *argv])
-    run = (_on_cpu if args.device == "cpu" else _on_cuda)(parser, args, command)
-    rows: list[Row] = []
+
+    def keep(rows: list[Row]) -> None:
+        """Whenever there are more: a run that is cut off loses nothing that it had."""
+        for row in rows:
+            row.commit = args.commit or row.commit
+        if args.json:
+            write_json(args.json, [row.as_dict() for row in rows])
+
+    cases = select(names, args.device, tasks=args.tasks, steps=args.steps)
     with machine.empty_caches():
-        for case in select(names, args.device, tasks=args.tasks, steps=args.steps):
-            new = run(case)
-            for row in new:
-                row.commit = args.commit or row.commit
-            rows += new
-            print(table(new, COLUMNS if args.device == "cpu" else DEVICE_COLUMNS) + "\n", flush=True)
-            if args.json:  # after every case: a run that is cut off loses nothing that it had
-                write_json(args.json, [row.as_dict() for row in rows])
+        rows = (_on_cpu if args.device == "cpu" else _on_cuda)(parser, args, cases, command, keep)
     first = rows[0]
     print(f"{first.device}, {args.threads} threads, commit {first.commit or 'unknown'}: {first.command}")
     ours = [r for r in rows if r.engine not in peers.PEERS]
@@ -129,16 +129,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _on_cpu(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, command: str
-) -> Callable[[Case], list[Row]]:
-    """Everyone on one case, in turns."""
+    parser: argparse.ArgumentParser,
+    args: argparse.Namespace,
+    cases: list[Case],
+    command: str,
+    keep: Callable[[list[Row]], None],
+) -> list[Row]:
+    """Everyone on one case after the other, in turns."""
     from . import harness, peers
+    from .row import table
 
     limit, first_limit = _limits(args)
     engines = args.engine or ["cpu"]
-
-    def run(case: Case) -> list[Row]:
-        rows = harness.run_case(
+    rows: list[Row] = []
+    for case in cases:
+        new = harness.run_case(
             case,
             args.which,
             engines=engines,
@@ -151,12 +156,12 @@ def _on_cpu(
             say=_say,
             storage=args.storage,
         )
-        if args.profile:
-            for row in rows[: len(engines)]:
-                _say(f"{case.name}: {row.engine}, {_trace(args, case, row)}")
-        return rows
-
-    return run
+        rows += new
+        keep(rows)
+        print(table(new) + "\n", flush=True)
+        for row in new[: len(engines)] if args.profile else ():
+            _say(f"{case.name}: {row.engine}: {_trace(args, case, row)}")
+    return rows
 
 
 def _trace(args: argparse.Namespace, case: Case, row: Row) -> str:
@@ -176,11 +181,16 @@ def _trace(args: argparse.Namespace, case: Case, row: Row) -> str:
 
 
 def _on_cuda(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, command: str
-) -> Callable[[Case], list[Row]]:
-    """Everyone on one case, each in a process of its own; counters of our engines last."""
+    parser: argparse.ArgumentParser,
+    args: argparse.Namespace,
+    cases: list[Case],
+    command: str,
+    keep: Callable[[list[Row]], None],
+) -> list[Row]:
+    """Everyone in a process of its own; counters of our engines last."""
     from . import alone, counters
     from .probe import Entry
+    from .row import DEVICE_COLUMNS, table
 
     engines = args.engine or _available(parser)
     limit, first_limit = _limits(args)
@@ -197,22 +207,32 @@ def _on_cuda(
         commit=args.commit or machine.commit(),
         traces=args.profile,
     )
-    named = None if args.peer is None else [p for p in args.peer if p != "none"]
-
-    def run(case: Case) -> list[Row]:
-        rows = alone.run_case(case, settings, engines=engines, peer_names=named, budget=budget, say=_say)
-        for row in rows[: len(engines)] if args.profile else ():
+    groups = alone.run(
+        cases,
+        settings,
+        engines=engines,
+        peer_names=None if args.peer is None else [p for p in args.peer if p != "none"],
+        budget=budget,
+        say=_say,
+        keep=keep,
+    )
+    rows = [row for group in groups for row in group]
+    keep(rows)
+    for group in groups:
+        print(table(group, DEVICE_COLUMNS) + "\n", flush=True)
+    print(alone.ceilings_line(rows))
+    for case, group in zip(cases, groups, strict=True):
+        for row in group[: len(engines)] if args.profile else ():
             plain = Entry(case, args.which, args.threads, args.device, engine=row.engine)
             entry = dataclasses.replace(plain, storage=args.storage)
             left = min(COUNTERS, budget.left())
             if row.median_ms is None or left < alone.LEAST:
                 why = "it was not timed" if row.median_ms is None else "budget spent (--budget)"
-                _say(f"{case.name}: {row.engine}, no counters: {why}")
-                continue
-            _say(f"{case.name}: {row.engine}, {counters.read(entry, args.profile, alone.slug(entry), left)}")
-        return rows
-
-    return run
+                says = f"no counters: {why}"
+            else:
+                says = counters.read(entry, args.profile, alone.slug(entry), left)
+            print(f"{case.name}: {row.engine}: {says}", flush=True)
+    return rows
 
 
 def _available(parser: argparse.ArgumentParser) -> list[str]:

@@ -1,6 +1,8 @@
-"""Every contestant on one pass of one case, on a device: one after the other, each in a process of its own, from a time budget.
+"""Every contestant on one pass of every case, on a device: one after the other, each in a process of its own, from a time budget.
 
-While one is run, the next imports its libraries. The oracle is computed first, on the same device, and handed on as a file.
+Ours come first, on every case, then each peer's first setting, then the other settings: a budget that is spent has left out what
+matters least. While one is run, the next imports its libraries. A case's oracle is computed on the same device, before whoever is
+the first on that case, and handed on as a file.
 """
 
 from __future__ import annotations
@@ -81,62 +83,106 @@ class _Entrant:
             self.best = {**found, "setting": entry.setting}
 
 
+@dataclasses.dataclass
+class _Group:
+    """The rows of one case. Without an oracle nobody is run."""
+
+    case: Case
+    oracle: Path
+    gflop: float
+    entrants: list[_Entrant]
+    is_lost: bool = False
+
+    def rows(self) -> list[Row]:
+        """With all that is known by now."""
+        for each in self.entrants:
+            _fill(each, self.gflop)
+        ours, theirs = ([e.row for e in self.entrants if e.is_ours is own] for own in (True, False))
+        fill_ratios(ours, theirs)
+        return [each.row for each in self.entrants]
+
+
 class _Turn(NamedTuple):
+    group: _Group
     entrant: _Entrant | None  # None: the oracle's
     job: Job
 
 
-def run_case(
-    case: Case,
+def run(
+    cases: Sequence[Case],
     settings: Settings,
     *,
     engines: Sequence[str],
     peer_names: Sequence[str] | None,
     budget: Budget,
     say: Callable[[str], None],
-) -> list[Row]:
-    """All rows of one case; a failure is noted in its row, never raised.
+    keep: Callable[[list[Row]], None],
+) -> list[list[Row]]:
+    """The rows of each case; a failure is noted in its row, never raised.
 
     Args:
-        case: what to compute.
+        cases: what to compute.
         settings: how.
         engines: names for ``pymgan.compile``.
         peer_names: keys of ``peers.PEERS``, or "jax:vmap-unroll1"; None: the usual ones.
         budget: who is not reached within it has a note.
         say: progress, one line a process.
+        keep: is given all rows whenever one has changed.
     """
-    entrants = [_engine(case, settings, name) for name in engines]
-    entrants += [
-        _peer(case, settings, wanted, named=peer_names is not None)
-        for wanted in (peers.ON_CUDA if peer_names is None else peer_names)
-    ]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        oracle = Path(folder, "oracle.pt")
-        plain = Entry(case, settings.which, settings.threads, settings.device)
-        turns = [_Turn(None, _job(settings, plain, oracle, makes_oracle=True))]
-        turns += [_Turn(each, _job(settings, entry, oracle)) for each in entrants for entry in each.entries]
-        for (entrant, job), child in _ahead(turns, budget):
-            entry = job.entry
-            name = "oracle (float64)" if entrant is None else entrant.row.engine
-            say(f"{case.name}: {' '.join(filter(None, [name, entry.setting]))}")
-            try:
-                found = _attend(child, settings, budget)
-            except ProbeFailed as failure:
-                told = f"{entry.setting}: {failure}".lstrip(": ")
-                for each in entrants if entrant is None else [entrant]:
-                    each.notes.append(f"no oracle: {told}" if entrant is None else told)
-                if entrant is None:
-                    break
-            else:
-                for each in entrants:
-                    each.row.device = found["name"]
-                if entrant is not None:
-                    entrant.take(entry, found)
-    gflop = work.gflop(case, settings.which)
-    for each in entrants:
-        _fill(each, gflop)
-    fill_ratios([e.row for e in entrants if e.is_ours], [e.row for e in entrants if not e.is_ours])
-    return [each.row for each in entrants]
+        groups = []
+        for number, case in enumerate(cases):
+            entrants = [_engine(case, settings, name) for name in engines]
+            entrants += [
+                _peer(case, settings, wanted, named=peer_names is not None)
+                for wanted in (peers.ON_CUDA if peer_names is None else peer_names)
+            ]
+            oracle = Path(folder, f"oracle{number}.pt")
+            groups.append(_Group(case, oracle, work.gflop(case, settings.which), entrants))
+        for turn, child in _ahead(_turns(groups, settings), budget):
+            if turn.group.is_lost:
+                continue
+            say(_take(turn, child, settings, budget))
+            keep([row for group in groups for row in group.rows()])
+        return [group.rows() for group in groups]
+
+
+def _turns(groups: Sequence[_Group], settings: Settings) -> list[_Turn]:
+    """Everybody's, in the order in which they are run."""
+    first, later = [], []
+    for number, group in enumerate(groups):
+        plain = Entry(group.case, settings.which, settings.threads, settings.device)
+        first.append(_Turn(group, None, _job(settings, plain, group.oracle, makes_oracle=True)))
+        for place, entrant in enumerate(group.entrants):
+            for nth, entry in enumerate(entrant.entries):
+                turn = _Turn(group, entrant, _job(settings, entry, group.oracle))
+                if entrant.is_ours:
+                    first.append(turn)
+                else:
+                    later.append(((nth, place, number), turn))
+    return first + [turn for _, turn in sorted(later, key=lambda each: each[0])]
+
+
+def _take(turn: _Turn, child: Child | None, settings: Settings, budget: Budget) -> str:
+    """Runs one and notes what came of it; one line about it."""
+    group, entrant, entry = turn.group, turn.entrant, turn.job.entry
+    name = "oracle (float64)" if entrant is None else " ".join([entrant.row.engine, entry.setting]).strip()
+    try:
+        found = _attend(child, None if entrant is None else settings.first_limit, budget)
+    except ProbeFailed as failure:
+        if entrant is None:
+            group.is_lost = True
+            for each in group.entrants:
+                each.notes.append(f"no oracle: {failure}")
+        else:
+            entrant.notes.append(f"{entry.setting}: {failure}".lstrip(": "))
+        return f"{group.case.name}: {name}: {failure}"
+    for each in group.entrants:
+        each.row.device = found["name"]
+    if entrant is None:
+        return f"{group.case.name}: {name}: torch's float32 is off by {found['own']:.1e}"
+    entrant.take(entry, found)
+    return f"{group.case.name}: {name}: {_median(found) * 1e3:.4g} ms"
 
 
 def _row(case: Case, settings: Settings, name: str, packages: Sequence[str]) -> Row:
@@ -221,8 +267,13 @@ def _ahead(jobs: Sequence[_Turn], budget: Budget) -> Iterator[tuple[_Turn, Child
             child.close()
 
 
-def _attend(child: Child | None, settings: Settings, budget: Budget) -> dict[str, Any]:
+def _attend(child: Child | None, first_limit: float | None, budget: Budget) -> dict[str, Any]:
     """Lets a process go and returns all that it says, together.
+
+    Args:
+        child: whose; None: there was no time left to start it.
+        first_limit: seconds for its first call, or None.
+        budget: for all else.
 
     Raises:
         ProbeFailed: it raised, died, was too slow, or was not started because the budget is spent.
@@ -231,7 +282,7 @@ def _attend(child: Child | None, settings: Settings, budget: Budget) -> dict[str
         raise ProbeFailed("not run: budget spent (--budget)")
     found: dict[str, Any] = {}
     # Importing may take what it takes; so may all that follows a first call that was done in time.
-    for limit in (None, settings.first_limit, None):
+    for limit in (None, first_limit, None):
         left = max(0.0, budget.left())
         wait = left if limit is None else min(limit, left)
         try:
@@ -257,16 +308,15 @@ def _median(found: dict[str, Any]) -> float:
 
 
 def _fill(entrant: _Entrant, gflop: float) -> None:
-    row, found = entrant.row, entrant.best
+    row, found, notes = entrant.row, entrant.best, entrant.notes
     if found is not None:
-        if found["setting"]:
-            entrant.notes.insert(0, found["setting"])
+        notes = [*filter(None, [found["setting"]]), *notes, *found["notes"]]
         fill_times(row, found["seconds"], gflop)
         seconds, tflops = _median(found), gflop / _median(found) / 1e3
         ceilings = accelerator.Ceilings(**found["ceilings"])
         row.roofline = tflops / ceilings.matmul_tflops
         row.first_call_s, row.peak_rss_mb = found["first_call_s"], megabytes(found["peak_bytes"])
-        row.oracle_error, row.arena_mb = found["oracle_error"], megabytes(found["arena_bytes"])
+        row.oracle_error, row.arena_mb = found["oracle_error"], megabytes(found.get("arena_bytes"))
         row.bytes_min = found.get("bytes_min")
         row.on_device = OnDevice(
             driver=found["driver"],
@@ -277,8 +327,21 @@ def _fill(entrant: _Entrant, gflop: float) -> None:
             share_matmul=row.roofline,
             share_matmul_tf32=tflops / ceilings.matmul_tf32_tflops,
             share_copy=None if row.bytes_min is None else row.bytes_min / 1e9 / seconds / ceilings.copy_gb_s,
-            launches=found["launches"],
+            launches=found.get("launches"),
             occupancy=found["occupancy"],
             device_mb=megabytes(found["device_bytes"]),
         )
-    row.note = "; ".join(merged(entrant.notes))
+    row.note = "; ".join(merged(notes))
+
+
+def ceilings_line(rows: Sequence[Row]) -> str:
+    """What the device reached beside all these rows, in words; each row has its own."""
+    found = [accelerator.Ceilings(**row.on_device.ceilings) for row in rows if row.on_device is not None]
+    if not found:
+        return "no ceilings: nobody was timed"
+    middle = accelerator.Ceilings(*(statistics.median(column) for column in zip(*found, strict=True)))
+    size = accelerator.PRODUCT
+    return (
+        f"ceilings, the median of {len(found)}: {size} x {size} product {middle.matmul_tflops:.1f} TFLOP/s in float32, "
+        f"{middle.matmul_tf32_tflops:.0f} in TF32; copy {middle.copy_gb_s:.0f} GB/s"
+    )

@@ -13,7 +13,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import json
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 
 from pymgan.arch import dcgan
 
+KINKS = Path(__file__).with_name("kinks.json")
 Pass = Literal["meta", "first", "adapt"]
 PASSES: tuple[Pass, ...] = ("meta", "first", "adapt")
 
@@ -52,6 +55,9 @@ class Case:
     extent: int = 0
     """Of square images, made and judged by `pymgan.arch.dcgan`; 0: flat samples, by MLPs."""
 
+    left_out: tuple[int, ...] = ()
+    """Numbers of tasks that are drawn in between and dropped, since they come close to a kink (bench/kinks.py)."""
+
     @property
     def latent(self) -> int:
         return self.generator_widths[0]
@@ -76,7 +82,7 @@ class Case:
         if not changes:
             return self
         name = " ".join([self.name, *(f"{key}={value}" for key, value in changes.items())])
-        return dataclasses.replace(self, name=name, gflop=None, **changes)
+        return dataclasses.replace(self, name=name, gflop=None, **{"left_out": (), **changes})
 
     def wider(self, times: int) -> Case:
         """This case with `times` as many channels (features, of an MLP) in hidden layers."""
@@ -97,8 +103,8 @@ class Case:
         seed = self.seed if seed is None else seed
         generator, discriminator = self.networks(seed)
         rng = torch.Generator().manual_seed(seed)
-        t, k, b = self.tasks, self.inner_steps, self.batch
-        return Problem(
+        t, k, b = self.tasks + len(self.left_out), self.inner_steps, self.batch
+        drawn = Problem(
             case=self,
             generator=generator,
             discriminator=discriminator,
@@ -108,6 +114,7 @@ class Case:
             query=torch.randn(t, b, *self.sample, generator=rng).tanh(),
             query_noise=torch.randn(t, b, self.latent, generator=rng),
         )
+        return drawn.without(self.left_out) if self.left_out else drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +149,12 @@ class Problem:
             case=self.case.altered(tasks=len(tasks)),
             **{name: getattr(self, name)[start:stop] for name in _BATCHES},
         )
+
+    def without(self, dropped: Sequence[int]) -> Problem:
+        """The same but for the batches of the tasks `dropped`, which the case does not count."""
+        kept = torch.ones(len(self.real), dtype=torch.bool)
+        kept[list(dropped)] = False
+        return dataclasses.replace(self, **{name: getattr(self, name)[kept] for name in _BATCHES})
 
 
 _BATCHES = ("real", "noise", "query", "query_noise")
@@ -229,4 +242,8 @@ def select(
     else:
         found = [(case, own) for case, own in ON_CUDA if case.name.split()[0] in names]
     altered = [case.altered(tasks=tasks or own, inner_steps=steps or case.inner_steps) for case, own in found]
-    return list({case.name: case for case in altered}.values())
+    near: dict[str, list[int]] = json.loads(KINKS.read_text(encoding="utf-8"))
+    return [
+        dataclasses.replace(case, left_out=tuple(near.get(name, ())))
+        for name, case in {case.name: case for case in altered}.items()
+    ]

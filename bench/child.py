@@ -109,6 +109,12 @@ def end_session(process: subprocess.Popen[bytes]) -> None:
 # ---- the child's side ----
 
 
+def one_line(failure: Exception) -> str:
+    """Of an exception, whose message may have many."""
+    lines = str(failure).strip().splitlines() or ["no message"]
+    return f"{type(failure).__name__}: {lines[0]}"
+
+
 def say(**fields: Any) -> None:
     """One message."""
     print(MARK + json.dumps(fields), flush=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from . import peers, work
 from .cases import Problem, Step
+from .child import one_line
 from .oracle import PEERS, Oracle
 from .probe import Entry, Probe, ProbeFailed, probe
 from .row import Row
@@ -122,8 +123,7 @@ def reason(failure: Exception) -> str:
         return f"not installed ({failure}); python -m bench setup"
     if isinstance(failure, ProbeFailed):
         return str(failure)
-    lines = str(failure).strip().splitlines() or ["no message"]
-    return f"{type(failure).__name__}: {lines[0]}"
+    return one_line(failure)
 
 
 def _note_first(row: Row, tried: Probe) -> None:

@@ -15,12 +15,13 @@ import gc
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from . import accelerator, machine, work
 from .cases import Problem, Step
-from .child import say, wait_for_go
+from .child import one_line, say, wait_for_go
 from .oracle import OURS, PEERS, Oracle
 from .probe import Entry
 
@@ -86,13 +87,22 @@ def turns(step: Step, rounds: int, limit: float) -> list[float]:
 
 def compete(job: Job, problem: Problem) -> None:
     """Says what the first call cost, then all else."""
+    device = job.entry.device
+    found = _measured(job, problem)
+    accelerator.release(device)
+    ceilings = accelerator.ceilings(device, job.product, job.copied)
+    say(**found, ceilings=ceilings._asdict(), **accelerator.describe(device))
+
+
+def _measured(job: Job, problem: Problem) -> dict[str, Any]:
+    """All but the ceilings; the contestant is gone when it returns."""
     entry, device = job.entry, job.entry.device
     level = machine.memory_level()
     started = time.perf_counter()
     step, engine = entry.build(problem)
     result = step.run()
-    host = None if level is None else machine.memory_peak() - level
-    say(first_call_s=time.perf_counter() - started, peak_bytes=host)
+    first = time.perf_counter() - started
+    say(first_call_s=first, peak_bytes=None if level is None else machine.memory_peak() - level)
 
     found: dict[str, Any] = {}
     found["oracle_error"] = Oracle.load(Path(job.oracle)).check(
@@ -101,19 +111,27 @@ def compete(job: Job, problem: Problem) -> None:
     del result
     found["seconds"] = turns(step, job.rounds, job.limit)
     found["device_bytes"] = accelerator.peak_bytes(device)
-    fast = min(found["seconds"]) < SLOW
-    found["launches"] = accelerator.launches(step.run, device) if fast else None
+
+    # What was timed must not be lost to a tool that fails: from here on a failure is a note.
+    notes: list[str] = []
+
+    def noted(what: str, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except Exception as failure:
+            notes.append(f"{what}: {one_line(failure)}")
+            return None
+
+    if min(found["seconds"]) < SLOW:
+        found["launches"] = noted("launches", lambda: accelerator.launches(step.run, device))
     if job.trace:
-        accelerator.trace(step.run, device, Path(job.trace))
-    found["occupancy"] = accelerator.occupancy(engine)
-    found["arena_bytes"] = work.arena_bytes(engine, step.run)
-    program = getattr(engine, "program", None)
-    if program is not None:
-        found["bytes_min"] = work.count(program, entry.case, entry.which, "bytes")
-    del step, engine
-    accelerator.release(device)
-    found["ceilings"] = accelerator.ceilings(device, job.product, job.copied)._asdict()
-    say(**found, **accelerator.describe(device))
+        noted("trace", lambda: accelerator.trace(step.run, device, Path(job.trace)))
+    found["occupancy"] = noted("occupancy", lambda: accelerator.occupancy(engine))
+    if device == "cpu":  # elsewhere buffers are torch's, and `device_bytes` has them
+        found["arena_bytes"] = work.arena_bytes(engine, step.run)
+    if (program := getattr(engine, "program", None)) is not None:
+        found["bytes_min"] = noted("bytes", lambda: work.count(program, entry.case, entry.which, "bytes"))
+    return {**found, "notes": notes}
 
 
 def main(text: str) -> None:
@@ -136,8 +154,7 @@ def main(text: str) -> None:
         else:
             compete(job, problem)
     except Exception as failure:  # whatever a library raises becomes a note in its row
-        lines = str(failure).strip().splitlines() or ["no message"]
-        say(error=f"{type(failure).__name__}: {lines[0]}")
+        say(error=one_line(failure))
 
 
 def _timed(step: Step) -> float:

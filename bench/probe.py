@@ -16,7 +16,7 @@ from typing import Any
 
 from . import accelerator, machine, ours
 from .cases import Case, Pass, Problem, Step
-from .child import Child, say
+from .child import Child, one_line, say
 
 
 class ProbeFailed(Exception):
@@ -120,8 +120,7 @@ def main(text: str) -> None:
     try:
         entry.build(problem)[0].run()
     except Exception as failure:  # whatever a library raises becomes a note in its row
-        lines = str(failure).strip().splitlines() or ["no message"]
-        say(error=f"{type(failure).__name__}: {lines[0]}")
+        say(error=one_line(failure))
         return
     seconds = time.perf_counter() - started
     say(seconds=seconds, peak_bytes=None if level is None else machine.memory_peak() - level)

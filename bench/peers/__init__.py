@@ -27,9 +27,9 @@ PEERS = {
 # short. `--peer ID:SETTING` tries any other.
 ON_CUDA = {
     "jax": ("vmap-",),
-    "torch_compile": ("shared",),
     "torch_func": ("shared-vjp-inside", "shared-autograd-outside", "shared-grad"),
     "autograd": ("shared",),
+    "torch_compile": ("shared",),  # the last, since it compiles longest
 }
 # They take one task after the other, so a call's time grows with the tasks while the others' hardly does.
 TASK_BY_TASK = ("autograd", "higher", "torchopt")
