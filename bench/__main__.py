@@ -67,7 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.profile:
         args.profile.mkdir(parents=True, exist_ok=True)
 
-    command = shlex.join(["python", "-m", "bench", *argv])
+    line = shlex.join(["python", "-m", "bench", *argv])
+    args.engine = args.engine or (["cpu"] if args.device == "cpu" else _available(parser))
 
     def keep(rows: list[Row]) -> None:
         """Whenever there are more: a run that is cut off loses nothing that it had."""
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 
     cases = select(names, args.device, tasks=args.tasks, steps=args.steps)
     with machine.empty_caches():
-        rows = (_on_cpu if args.device == "cpu" else _on_cuda)(parser, args, cases, command, keep)
+        rows = (_on_cpu if args.device == "cpu" else _on_cuda)(args, cases, line, keep)
     first = rows[0]
     print(f"{first.device}, {args.threads} threads, commit {first.commit or 'unknown'}: {first.command}")
     ours = [r for r in rows if r.engine not in peers.PEERS]
@@ -129,7 +130,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _on_cpu(
-    parser: argparse.ArgumentParser,
     args: argparse.Namespace,
     cases: list[Case],
     command: str,
@@ -140,13 +140,12 @@ def _on_cpu(
     from .row import table
 
     limit, first_limit = _limits(args)
-    engines = args.engine or ["cpu"]
     rows: list[Row] = []
     for case in cases:
         new = harness.run_case(
             case,
             args.which,
-            engines=engines,
+            engines=args.engine,
             peer_names=[p for p in (args.peer or list(peers.PEERS)) if p != "none"],
             rounds=args.rounds,
             threads=args.threads,
@@ -159,7 +158,7 @@ def _on_cpu(
         rows += new
         keep(rows)
         print(table(new) + "\n", flush=True)
-        for row in new[: len(engines)] if args.profile else ():
+        for row in new[: len(args.engine)] if args.profile else ():
             _say(f"{case.name}: {row.engine}: {_trace(args, case, row)}")
     return rows
 
@@ -181,7 +180,6 @@ def _trace(args: argparse.Namespace, case: Case, row: Row) -> str:
 
 
 def _on_cuda(
-    parser: argparse.ArgumentParser,
     args: argparse.Namespace,
     cases: list[Case],
     command: str,
@@ -192,7 +190,6 @@ def _on_cuda(
     from .probe import Entry
     from .row import DEVICE_COLUMNS, table
 
-    engines = args.engine or _available(parser)
     limit, first_limit = _limits(args)
     budget = alone.Budget(args.budget)
     settings = alone.Settings(
@@ -210,7 +207,7 @@ def _on_cuda(
     groups = alone.run(
         cases,
         settings,
-        engines=engines,
+        engines=args.engine,
         peer_names=None if args.peer is None else [p for p in args.peer if p != "none"],
         budget=budget,
         say=_say,
@@ -222,7 +219,7 @@ def _on_cuda(
         print(table(group, DEVICE_COLUMNS) + "\n", flush=True)
     print(alone.ceilings_line(rows))
     for case, group in zip(cases, groups, strict=True):
-        for row in group[: len(engines)] if args.profile else ():
+        for row in group[: len(args.engine)] if args.profile else ():
             plain = Entry(case, args.which, args.threads, args.device, engine=row.engine)
             entry = dataclasses.replace(plain, storage=args.storage)
             left = min(COUNTERS, budget.left())

@@ -175,9 +175,6 @@ def watched(device: str) -> Iterator[None]:
         yield
         return
     synchronise(device)
-    torch.cuda.cudart().cudaProfilerStart()
-    try:
+    with torch.cuda.profiler.profile():
         yield
-    finally:
         synchronise(device)
-        torch.cuda.cudart().cudaProfilerStop()

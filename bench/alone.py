@@ -304,7 +304,8 @@ def _attend(child: Child | None, first_limit: float | None, budget: Budget) -> d
 
 
 def _median(found: dict[str, Any]) -> float:
-    return statistics.median(found["seconds"])
+    seconds: list[float] = found["seconds"]
+    return statistics.median(seconds)
 
 
 def _fill(entrant: _Entrant, gflop: float) -> None:
