@@ -1,14 +1,13 @@
 """Every case, engine and peer, one table: in one process on the CPU, on a GPU (--device cuda) each in one of its own.
 
 Beside it: ``python -m bench setup`` installs the peers, ``compare OLD NEW`` looks for a slowdown, ``scaling`` varies one size
-at a time, ``count`` counts instructions, ``once`` makes a single call, ``device`` builds, tests and measures on a machine with a
-GPU; each says more with --help.
+at a time, ``count`` counts instructions, ``once`` makes a single call, ``counters`` has ncu read a GPU's counters of such calls,
+``device`` builds, tests and measures on a machine with a GPU; each says more with --help.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib
 import os
 import shlex
@@ -23,10 +22,9 @@ if TYPE_CHECKING:
     from .cases import Case
     from .row import Row
 
-COMMANDS = ("setup", "compare", "scaling", "count", "once", "device")
+COMMANDS = ("setup", "compare", "scaling", "count", "once", "counters", "device")
 DEVICES = ("cpu", "cuda")
-COUNTERS = 60.0  # seconds of ncu for each engine and case
-LIMITS = {"cpu": (60.0, 60.0), "cuda": (3.0, 45.0)}  # seconds: --limit, --first-limit; device time is short
+LIMITS = {"cpu": (60.0, 60.0), "cuda": (3.0, 60.0)}  # seconds: --limit, --first-limit; device time is short
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,9 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     check_threads(parser, args.threads)
-    for option, value in (("--rounds", args.rounds), ("--steps", args.steps), ("--tasks", args.tasks)):
-        if value is not None and value < 1:
-            parser.error(f"{option}: expected at least 1, got {value}")
+    check_positive(parser, args, "rounds")
     if args.budget is not None and args.device == "cpu":
         parser.error("--budget: expected --device cuda beside it, got cpu, where everyone is run in turns")
 
@@ -54,21 +50,18 @@ def main(argv: list[str] | None = None) -> int:
     import torch
 
     from . import peers
-    from .cases import CASES, select
     from .row import write_json
 
     torch.set_num_threads(args.threads)
-    names = args.case or list(CASES)
-    ids = [p.partition(":")[0] for p in args.peer or () if p != "none"]
-    for option, given, known in (("--case", names, CASES), ("--peer", ids, peers.PEERS)):
-        for name in given:
-            if name not in known:
-                parser.error(f"{option}: expected one of {', '.join(known)}, got {name}")
+    cases = chosen(parser, args)
+    for name in (p.partition(":")[0] for p in args.peer or () if p != "none"):
+        if name not in peers.PEERS:
+            parser.error(f"--peer: expected one of {', '.join(peers.PEERS)}, got {name}")
     if args.profile:
         args.profile.mkdir(parents=True, exist_ok=True)
 
     line = shlex.join(["python", "-m", "bench", *argv])
-    args.engine = args.engine or (["cpu"] if args.device == "cpu" else _available(parser))
+    args.engine = args.engine or (["cpu"] if args.device == "cpu" else available(parser))
 
     def keep(rows: list[Row]) -> None:
         """Whenever there are more: a run that is cut off loses nothing that it had."""
@@ -77,7 +70,6 @@ def main(argv: list[str] | None = None) -> int:
         if args.json:
             write_json(args.json, [row.as_dict() for row in rows])
 
-    cases = select(names, args.device, tasks=args.tasks, steps=args.steps)
     with machine.empty_caches():
         rows = (_on_cpu if args.device == "cpu" else _on_cuda)(args, cases, line, keep)
     first = rows[0]
@@ -90,13 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--case", action="append", metavar="NAME", help="repeatable; default: all")
-    parser.add_argument(
-        "--engine",
-        action="append",
-        metavar="NAME",
-        help="of ours; repeatable; default: cpu, or those of cuda and triton that this machine can run",
-    )
+    add_cases(parser)
     parser.add_argument(
         "--peer",
         action="append",
@@ -112,12 +98,6 @@ def _parser() -> argparse.ArgumentParser:
     ):
         cpu, cuda = (LIMITS[device][index] for device in DEVICES)
         parser.add_argument(option, type=float, help=f"{what} (default: {cpu:g}, on cuda {cuda:g})")
-    parser.add_argument(
-        "--budget",
-        type=float,
-        metavar="SECONDS",
-        help="with --device cuda, for the whole run: who is not reached is noted; default: none",
-    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     parser.add_argument(
         "--profile",
@@ -166,7 +146,6 @@ def _on_cpu(
 def _trace(args: argparse.Namespace, case: Case, row: Row) -> str:
     """Of an engine on the CPU that was timed; where it went."""
     from . import accelerator
-    from .alone import slug
     from .probe import Entry
 
     if row.median_ms is None:
@@ -174,7 +153,7 @@ def _trace(args: argparse.Namespace, case: Case, row: Row) -> str:
     entry = Entry(case, args.which, args.threads, engine=row.engine, storage=args.storage)
     step, _ = entry.build(case.problem())
     step.run()
-    path: Path = args.profile / f"{slug(entry)}.trace.json"
+    path: Path = args.profile / f"{entry.slug()}.trace.json"
     accelerator.trace(step.run, "cpu", path)
     return f"trace: {path.name}"
 
@@ -187,11 +166,12 @@ def _on_cuda(
 ) -> list[Row]:
     """Everyone in a process of its own; counters of our engines last."""
     from . import alone, counters
+    from .child import Budget
     from .probe import Entry
     from .row import DEVICE_COLUMNS, table
 
     limit, first_limit = _limits(args)
-    budget = alone.Budget(args.budget)
+    budget = Budget(args.budget)
     settings = alone.Settings(
         device=args.device,
         which=args.which,
@@ -218,21 +198,18 @@ def _on_cuda(
     for group in groups:
         print(table(group, DEVICE_COLUMNS) + "\n", flush=True)
     print(alone.ceilings_line(rows))
-    for case, group in zip(cases, groups, strict=True):
-        for row in group[: len(args.engine)] if args.profile else ():
-            plain = Entry(case, args.which, args.threads, args.device, engine=row.engine)
-            entry = dataclasses.replace(plain, storage=args.storage)
-            left = min(COUNTERS, budget.left())
-            if row.median_ms is None or left < alone.LEAST:
-                why = "it was not timed" if row.median_ms is None else "budget spent (--budget)"
-                says = f"no counters: {why}"
-            else:
-                says = counters.read(entry, args.profile, alone.slug(entry), left)
-            print(f"{case.name}: {row.engine}: {says}", flush=True)
+    if args.profile:
+        entries = [
+            Entry(case, args.which, args.threads, args.device, engine=row.engine, storage=args.storage)
+            for case, group in zip(cases, groups, strict=True)
+            for row in group[: len(args.engine)]
+            if row.median_ms is not None
+        ]
+        counters.read_all(entries, args.profile, budget)
     return rows
 
 
-def _available(parser: argparse.ArgumentParser) -> list[str]:
+def available(parser: argparse.ArgumentParser) -> list[str]:
     """Our engines that run on a CUDA device here."""
     from pymgan.engine import engines
 
@@ -256,12 +233,49 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def add_pass(parser: argparse.ArgumentParser) -> None:
+def add_cases(parser: argparse.ArgumentParser) -> None:
+    """The options that say who is run, on what, and how long."""
+    parser.add_argument("--case", action="append", metavar="NAME", help="repeatable; default: all")
+    parser.add_argument(
+        "--engine",
+        action="append",
+        metavar="NAME",
+        help="of ours; repeatable; default: cpu, or those of cuda and triton that this machine can run",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="SECONDS",
+        help="with --device cuda, for the whole run: who is not reached is noted; default: none",
+    )
+
+
+def chosen(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Case]:
+    """The cases that `add_cases` and `add_pass` were told; ends the program (exit code 2) on one that does not exist."""
+    from .cases import CASES, select
+
+    check_positive(parser, args, "steps", "tasks")
+    names = args.case or list(CASES)
+    for name in names:
+        if name not in CASES:
+            parser.error(f"--case: expected one of {', '.join(CASES)}, got {name}")
+    return select(names, args.device, tasks=args.tasks, steps=args.steps)
+
+
+def check_positive(parser: argparse.ArgumentParser, args: argparse.Namespace, *options: str) -> None:
+    """Ends the program (exit code 2) on a number below 1."""
+    for option in options:
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            parser.error(f"--{option}: expected at least 1, got {value}")
+
+
+def add_pass(parser: argparse.ArgumentParser, device: str = "cpu") -> None:
     """The options that say what is computed, and where."""
     parser.add_argument(
         "--device",
         choices=DEVICES,
-        default="cpu",
+        default=device,
         help="with cuda, cases have more tasks (default: %(default)s)",
     )
     parser.add_argument(

@@ -132,12 +132,16 @@ def kernels(path: Path) -> int:
     return sum(event.get("cat") == "kernel" for event in events)
 
 
-def launches(run: Callable[[], Any], device: str) -> int | None:
-    """Kernels that one call runs, also from a CUDA graph; None on the CPU, or where the profiler saw none (of JAX, say)."""
-    if device == "cpu":
-        return None
+def launches(run: Callable[[], Any], device: str, path: Path | None = None) -> int | None:
+    """Kernels that one call runs, also from a CUDA graph; None on the CPU, or where the profiler saw none (of JAX, say).
+
+    Args:
+        run: the call.
+        device: "cpu" or "cuda".
+        path: where the chrome trace that they are counted in is to be left, if anywhere.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "trace.json")
+        path = path or Path(folder, "trace.json")
         trace(run, device, path)
         return kernels(path) or None
 

@@ -9,35 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import re
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import accelerator, machine, peers, work
 from .cases import Case, Pass
-from .child import Child
+from .child import Budget, Child
 from .contestants import megabytes, merged, reason
 from .device_child import Job
 from .harness import fill_ratios, fill_times, new_row
 from .probe import Entry, ProbeFailed
 from .row import OnDevice, Row
 
-LEAST = 3.0  # seconds of budget below which nobody is started
 MANY = 132  # tasks above which those that take one after the other are left out, unless they are asked for
-
-
-class Budget:
-    """Seconds from now on, for everything together; None: without end."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._end = float("inf") if seconds is None else time.monotonic() + seconds
-
-    def left(self) -> float:
-        return self._end - time.monotonic()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +217,7 @@ def _peer(case: Case, settings: Settings, wanted: str, *, named: bool) -> _Entra
 def _job(settings: Settings, entry: Entry, oracle: Path, *, makes_oracle: bool = False) -> Job:
     trace = ""
     if settings.traces is not None and entry.engine:
-        trace = str((settings.traces / f"{slug(entry)}.trace.json").resolve())
+        trace = str((settings.traces / f"{entry.slug()}.trace.json").resolve())
     return Job(
         entry,
         str(oracle),
@@ -243,16 +230,11 @@ def _job(settings: Settings, entry: Entry, oracle: Path, *, makes_oracle: bool =
     )
 
 
-def slug(entry: Entry) -> str:
-    """A file's name for what an entry computes."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", f"{entry.case.name} {entry.engine} {entry.which}")
-
-
 def _ahead(jobs: Sequence[_Turn], budget: Budget) -> Iterator[tuple[_Turn, Child | None]]:
     """Each with its process, started one turn ahead and ended when the next is asked for; None once the budget is spent."""
 
     def start(job: Job) -> Child | None:
-        return None if budget.left() < LEAST else Child("bench.device_child", job.as_json())
+        return None if budget.is_spent() else Child("bench.device_child", job.as_json())
 
     following: list[Child | None] = [start(jobs[0].job)]
     try:
@@ -278,29 +260,40 @@ def _attend(child: Child | None, first_limit: float | None, budget: Budget) -> d
     Raises:
         ProbeFailed: it raised, died, was too slow, or was not started because the budget is spent.
     """
-    if child is None or budget.left() < LEAST:
+    if child is None or budget.is_spent():
         raise ProbeFailed("not run: budget spent (--budget)")
     found: dict[str, Any] = {}
     # Importing may take what it takes; so may all that follows a first call that was done in time.
-    for limit in (None, first_limit, None):
-        left = max(0.0, budget.left())
-        wait = left if limit is None else min(limit, left)
+    for limit in (None, first_limit, None, None):
         try:
-            said = child.message(None if wait == float("inf") else wait)
-        except TimeoutError:
-            spent = "stopped: budget spent (--budget)"
-            late = f"first call not done after {limit:g} s (--first-limit)" if limit == wait else spent
-            raise ProbeFailed(late) from None
-        if said is None:
-            raise ProbeFailed(child.reason())
-        if "error" in said:
-            raise ProbeFailed(said["error"])
+            said = _next(child, limit, budget)
+        except ProbeFailed as failure:
+            if "seconds" not in found:
+                raise
+            return {**found, "notes": [f"no further figures: {failure}"]}  # the times are there
         if "ready" in said:
             child.go()
         found |= said
-        if "own" in found:  # of the oracle, which is nobody's first call
+        if "own" in found:  # of the oracle, which says nothing more
             break
     return found
+
+
+def _next(child: Child, limit: float | None, budget: Budget) -> dict[str, Any]:
+    """What it says next. Raises as `_attend` does."""
+    left = max(0.0, budget.left())
+    wait = left if limit is None else min(limit, left)
+    try:
+        said = child.message(None if wait == float("inf") else wait)
+    except TimeoutError:
+        spent = "stopped: budget spent (--budget)"
+        late = f"first call not done after {limit:g} s (--first-limit)" if limit == wait else spent
+        raise ProbeFailed(late) from None
+    if said is None:
+        raise ProbeFailed(child.reason())
+    if "error" in said:
+        raise ProbeFailed(said["error"])
+    return said
 
 
 def _median(found: dict[str, Any]) -> float:
@@ -313,9 +306,6 @@ def _fill(entrant: _Entrant, gflop: float) -> None:
     if found is not None:
         notes = [*filter(None, [found["setting"]]), *notes, *found["notes"]]
         fill_times(row, found["seconds"], gflop)
-        seconds, tflops = _median(found), gflop / _median(found) / 1e3
-        ceilings = accelerator.Ceilings(**found["ceilings"])
-        row.roofline = tflops / ceilings.matmul_tflops
         row.first_call_s, row.peak_rss_mb = found["first_call_s"], megabytes(found["peak_bytes"])
         row.oracle_error, row.arena_mb = found["oracle_error"], megabytes(found.get("arena_bytes"))
         row.bytes_min = found.get("bytes_min")
@@ -323,23 +313,31 @@ def _fill(entrant: _Entrant, gflop: float) -> None:
             driver=found["driver"],
             cuda=found["cuda"],
             host=machine.device(),
-            ceilings=ceilings._asdict(),
-            tflops=tflops,
-            share_matmul=row.roofline,
-            share_matmul_tf32=tflops / ceilings.matmul_tf32_tflops,
-            share_copy=None if row.bytes_min is None else row.bytes_min / 1e9 / seconds / ceilings.copy_gb_s,
+            tflops=gflop / _median(found) / 1e3,
             launches=found.get("launches"),
-            occupancy=found["occupancy"],
+            occupancy=found.get("occupancy"),
             device_mb=megabytes(found["device_bytes"]),
         )
+        if (measured := found.get("ceilings")) is not None:
+            _hold_against(row, row.on_device, accelerator.Ceilings(**measured), _median(found))
     row.note = "; ".join(merged(notes))
+
+
+def _hold_against(row: Row, figures: OnDevice, ceilings: accelerator.Ceilings, seconds: float) -> None:
+    """Fills in the shares of the ceilings."""
+    figures.ceilings = ceilings._asdict()
+    row.roofline = figures.share_matmul = figures.tflops / ceilings.matmul_tflops
+    figures.share_matmul_tf32 = figures.tflops / ceilings.matmul_tf32_tflops
+    if row.bytes_min is not None:
+        figures.share_copy = row.bytes_min / 1e9 / seconds / ceilings.copy_gb_s
 
 
 def ceilings_line(rows: Sequence[Row]) -> str:
     """What the device reached beside all these rows, in words; each row has its own."""
-    found = [accelerator.Ceilings(**row.on_device.ceilings) for row in rows if row.on_device is not None]
+    figures = [row.on_device for row in rows if row.on_device is not None]
+    found = [accelerator.Ceilings(**each.ceilings) for each in figures if each.ceilings is not None]
     if not found:
-        return "no ceilings: nobody was timed"
+        return "no ceilings: they were not measured"
     middle = accelerator.Ceilings(*(statistics.median(column) for column in zip(*found, strict=True)))
     size = accelerator.PRODUCT
     return (

@@ -11,12 +11,31 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 MARK = "bench.child "  # what the child has to say begins so; a library may print lines of its own
 ROOT = Path(__file__).resolve().parent.parent
+
+
+LONGEST = 160  # characters of a reason in a table
+LEAST = 3.0  # seconds of a budget below which nobody is started
+
+
+class Budget:
+    """Seconds from now on, for everything together; None: without end."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = float("inf") if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float:
+        return self._end - time.monotonic()
+
+    def is_spent(self) -> bool:
+        """Whether too little is left to start somebody."""
+        return self.left() < LEAST
 
 
 class Child:
@@ -110,9 +129,10 @@ def end_session(process: subprocess.Popen[bytes]) -> None:
 
 
 def one_line(failure: Exception) -> str:
-    """Of an exception, whose message may have many."""
+    """Of an exception, whose message may have many, or (out of memory) a very long one."""
     lines = str(failure).strip().splitlines() or ["no message"]
-    return f"{type(failure).__name__}: {lines[0]}"
+    text = f"{type(failure).__name__}: {lines[0]}"
+    return text if len(text) <= LONGEST else text[:LONGEST] + " ..."
 
 
 def say(**fields: Any) -> None:

@@ -1,15 +1,25 @@
-"""The hardware's own counters of one call of an engine, read by ncu where it is on the PATH and the system lets it."""
+"""``python -m bench counters DIR``: the hardware's own counters of one call of our engines, read by ncu.
+
+It needs ncu on the PATH and a system that lets it; what it refuses is quoted. Nothing is timed or checked here: the bench does
+that, and with --profile it ends with these counters.
+"""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .cases import Case
-from .child import ROOT, end_session
-from .probe import Entry
+from . import machine
+from .__main__ import add_cases, add_pass, available, check_device, chosen
+from .child import ROOT, Budget, end_session
+
+if TYPE_CHECKING:
+    from .probe import Entry
 
 # Whole sections, which ncu puts together for each chip: rates against the peaks, memory tables, stalls, registers.
 SECTIONS = (
@@ -30,12 +40,13 @@ METRICS = (
     "sm__inst_executed_pipe_tensor.sum",
     "l1tex__data_bank_conflicts_pipe_lsu.sum",
 )
+LIMIT = 60.0  # seconds for one engine on one case
 LAUNCHES = 40  # kernels that are looked at, of engines that launch hundreds; each is run again for every group of counters
 
 
 def once(entry: Entry) -> list[str]:
     """The command that makes one call of `entry`."""
-    case: Case = entry.case
+    case = entry.case
     return [
         *(sys.executable, "-m", "bench", "once", "--case", case.name.split()[0], "--engine", entry.engine),
         *("--device", entry.device, "--pass", entry.which, "--storage", entry.storage),
@@ -107,3 +118,42 @@ def _ended(arguments: list[str], limit: float) -> tuple[int | None, str]:
             end_session(process)
             said, _ = process.communicate()
             return None, said.decode(errors="replace")
+
+
+def read_all(entries: Iterable[Entry], folder: Path, budget: Budget) -> None:
+    """`read` of each, printed; those whose counters lie there already are left as they are."""
+    for entry in entries:
+        if budget.is_spent():
+            says = "no counters: budget spent (--budget)"
+        elif (folder / f"{entry.slug()}.ncu.csv").exists():
+            says = "counters: they are there"
+        else:
+            says = read(entry, folder, entry.slug(), min(LIMIT, budget.left()))
+        print(f"{entry.case.name}: {entry.engine}: {says}", flush=True)
+
+
+def main(argv: list[str]) -> int:
+    """Returns 0, also where ncu refuses."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench counters",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="for NAME.ncu.csv, or NAME.ncu.txt with a refusal"
+    )
+    add_cases(parser)
+    add_pass(parser, device="cuda")
+    args = parser.parse_args(argv)
+    check_device(parser, args.device)
+    from .probe import Entry
+
+    args.folder.mkdir(parents=True, exist_ok=True)
+    engines = args.engine or available(parser)
+    entries = [
+        Entry(case, args.which, machine.cores(), args.device, engine=engine, storage=args.storage)
+        for case in chosen(parser, args)
+        for engine in engines
+    ]
+    read_all(entries, args.folder, Budget(args.budget))
+    return 0

@@ -5,7 +5,7 @@ The phases, each with a time limit of its own:
     build      pip installs this checkout, without a network, into --site: what follows imports it from there
     battery    the tests marked `gpu`
     bench      python -m bench --device cuda
-    profile    the same for our engines alone, with traces and hardware counters
+    profile    python -m bench counters: what ncu reads of our engines; the bench has written their traces
     sanitize   compute-sanitizer (memcheck, racecheck) over one call of a small case, where it is on the PATH
 
 A phase that fails or takes too long does not stop the others; together they end within --limit. Into --out (default: $OUT, else
@@ -31,8 +31,8 @@ from . import machine
 from .child import ROOT, end_session
 
 LIMIT = 530.0  # seconds: nine minutes of device time, less what starting and stopping takes
-SPARE = 15.0  # seconds of a phase that the bench leaves to itself for its last lines
-PHASES = {"build": 120.0, "battery": 130.0, "bench": 190.0, "profile": 60.0, "sanitize": 30.0}
+SPARE = 10.0  # seconds of a phase that the bench leaves to itself for its last lines
+PHASES = {"build": 100.0, "battery": 130.0, "bench": 195.0, "profile": 60.0, "sanitize": 45.0}
 WHEELS = ROOT / ".whl"
 LARGEST = 16 * 2**20  # bytes of one file that comes back from the machine
 SHOWN = 40  # last lines of a phase's output that are shown
@@ -63,11 +63,15 @@ class Ended:
 def plan(args: argparse.Namespace, limits: dict[str, float]) -> list[Phase]:
     """The phases that are run, in order."""
     python = sys.executable
-    bench = (python, "-m", "bench", "--device", "cuda", "--commit", args.commit)
     install = (python, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--upgrade")
     site = ("--target", str(args.site))
     wheels = tuple(str(path) for path in sorted(WHEELS.glob("*.whl")))
-    small = ("once", "--device", "cuda", "--case", "ring-mlp", "--tasks", "2", "--steps", "2")
+    profile = str(args.out / "logs" / "profile")
+    sanitizer = ("compute-sanitizer", "--error-exitcode", "9")
+    small = (
+        *(python, "-m", "bench", "once", "--device", "cuda", "--engine", args.sanitize),
+        *("--case", "ring-mlp", "--tasks", "2", "--steps", "2"),
+    )
     commands: dict[str, tuple[tuple[str, ...], ...]] = {
         "build": (
             *(((*install, *site, *wheels),) if wheels else ()),
@@ -76,31 +80,15 @@ def plan(args: argparse.Namespace, limits: dict[str, float]) -> list[Phase]:
         ),
         # Warnings are errors where the pins hold; that machine has versions of its own.
         "battery": ((python, "-m", "pytest", "-m", "gpu", "-q", "-n", str(args.workers), "-W", "default"),),
-        "bench": ((*bench, *_within(limits["bench"]), "--json", str(args.out / "bench.json"), *args.bench),),
-        "profile": (
+        "bench": (
             (
-                *(*bench, *_within(limits["profile"]), "--json", str(args.out / "profile.json")),
-                *("--peer", "none", "--rounds", "1", "--profile", str(args.out / "logs" / "profile")),
-                *args.bench,
+                *(python, "-m", "bench", "--device", "cuda", "--commit", args.commit),
+                *("--json", str(args.out / "bench.json"), "--profile", profile),
+                *(*_within(limits["bench"]), *args.bench),
             ),
         ),
-        "sanitize": tuple(
-            (
-                *(
-                    "compute-sanitizer",
-                    "--tool",
-                    tool,
-                    "--error-exitcode",
-                    "9",
-                    python,
-                    "-m",
-                    "bench",
-                    *small,
-                ),
-                *("--engine", args.sanitize),
-            )
-            for tool in ("memcheck", "racecheck")
-        ),
+        "profile": ((python, "-m", "bench", "counters", profile, *_within(limits["profile"])),),
+        "sanitize": tuple((*sanitizer, "--tool", tool, *small) for tool in ("memcheck", "racecheck")),
     }
     return [Phase(name, limits[name], commands[name]) for name in PHASES if name in (args.only or PHASES)]
 
@@ -264,9 +252,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         "--commit", default=machine.commit(), metavar="HASH", help="of a checkout without git"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the phases and their commands")
-    parser.add_argument(
-        "bench", nargs="*", metavar="OPTION", help="after --: more options of the bench and profile phases"
-    )
+    parser.add_argument("bench", nargs="*", metavar="OPTION", help="after --: more options of the bench")
     args = parser.parse_args(argv)
     args.out, args.site = args.out.resolve(), args.site.resolve()
     return args

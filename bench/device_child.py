@@ -3,7 +3,7 @@
 On a GPU nobody is timed beside others: what a library's allocator keeps would be missing to the next, and ends only with the
 process. So one process does all of one contestant's work, in this order, and says each when it is done:
 
-    libraries imported, numbers drawn | go | first call | check, turns, memory, launches, trace, ceilings
+    libraries imported, numbers drawn | go | first call | check, turns, memory | launches, trace, counts, ceilings
 
 Run as ``python -m bench.device_child JOB``; JOB is what `Job.as_json` gives.
 """
@@ -86,12 +86,16 @@ def turns(step: Step, rounds: int, limit: float) -> list[float]:
 
 
 def compete(job: Job, problem: Problem) -> None:
-    """Says what the first call cost, then all else."""
+    """Says what the first call cost, then the times, then all else."""
     device = job.entry.device
     found = _measured(job, problem)
     accelerator.release(device)
-    ceilings = accelerator.ceilings(device, job.product, job.copied)
-    say(**found, ceilings=ceilings._asdict(), **accelerator.describe(device))
+    try:
+        ceilings = accelerator.ceilings(device, job.product, job.copied)._asdict()
+    except Exception as failure:
+        ceilings = None
+        found["notes"].append(f"ceilings: {one_line(failure)}")
+    say(**found, ceilings=ceilings)
 
 
 def _measured(job: Job, problem: Problem) -> dict[str, Any]:
@@ -104,34 +108,35 @@ def _measured(job: Job, problem: Problem) -> dict[str, Any]:
     first = time.perf_counter() - started
     say(first_call_s=first, peak_bytes=None if level is None else machine.memory_peak() - level)
 
-    found: dict[str, Any] = {}
-    found["oracle_error"] = Oracle.load(Path(job.oracle)).check(
-        step.read(result), PEERS if engine is None else OURS
-    )
+    bound = PEERS if engine is None else OURS
+    error = Oracle.load(Path(job.oracle)).check(step.read(result), bound)
     del result
-    found["seconds"] = turns(step, job.rounds, job.limit)
-    found["device_bytes"] = accelerator.peak_bytes(device)
+    seconds = turns(step, job.rounds, job.limit)
+    say(
+        oracle_error=error,
+        seconds=seconds,
+        device_bytes=accelerator.peak_bytes(device),
+        **accelerator.describe(device),
+    )
 
-    # What was timed must not be lost to a tool that fails: from here on a failure is a note.
-    notes: list[str] = []
+    found: dict[str, Any] = {"notes": []}
 
-    def noted(what: str, read: Callable[[], Any]) -> Any:
+    def note(what: str, read: Callable[[], Any]) -> None:
+        """A figure, or why there is none: times must not be lost to a tool that fails."""
         try:
-            return read()
+            found[what] = read()
         except Exception as failure:
-            notes.append(f"{what}: {one_line(failure)}")
-            return None
+            found["notes"].append(f"{what}: {one_line(failure)}")
 
-    if min(found["seconds"]) < SLOW:
-        found["launches"] = noted("launches", lambda: accelerator.launches(step.run, device))
-    if job.trace:
-        noted("trace", lambda: accelerator.trace(step.run, device, Path(job.trace)))
-    found["occupancy"] = noted("occupancy", lambda: accelerator.occupancy(engine))
+    traced = Path(job.trace) if job.trace else None
+    if traced is not None or (device != "cpu" and min(seconds) < SLOW):
+        note("launches", lambda: accelerator.launches(step.run, device, traced))
+    note("occupancy", lambda: accelerator.occupancy(engine))
     if device == "cpu":  # elsewhere buffers are torch's, and `device_bytes` has them
-        found["arena_bytes"] = work.arena_bytes(engine, step.run)
+        note("arena_bytes", lambda: work.arena_bytes(engine, step.run))
     if (program := getattr(engine, "program", None)) is not None:
-        found["bytes_min"] = noted("bytes", lambda: work.count(program, entry.case, entry.which, "bytes"))
-    return {**found, "notes": notes}
+        note("bytes_min", lambda: work.count(program, entry.case, entry.which, "bytes"))
+    return found
 
 
 def main(text: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from . import machine
-from .__main__ import add_pass, check_device
+from .__main__ import add_pass, check_device, chosen
 
 
 def main(argv: list[str]) -> int:
@@ -19,9 +19,7 @@ def main(argv: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--case", required=True, metavar="NAME", help="one; with --tasks, its own wide variant"
-    )
+    parser.add_argument("--case", required=True, action="append", metavar="NAME", help="one")
     parser.add_argument("--engine", required=True, metavar="NAME", help="of ours")
     add_pass(parser)
     args = parser.parse_args(argv)
@@ -30,15 +28,15 @@ def main(argv: list[str]) -> int:
     import torch
 
     from . import accelerator
-    from .cases import CASES, select
     from .probe import Entry
 
-    if args.case not in CASES:
-        parser.error(f"--case: expected one of {', '.join(CASES)}, got {args.case}")
     accelerator.prepare(args.device)
-    case = select([args.case], args.device, tasks=args.tasks, steps=args.steps)[0]
+    case = chosen(parser, args)[0]
     entry = Entry(case, args.which, machine.cores(), args.device, engine=args.engine, storage=args.storage)
-    step, _ = entry.build(case.problem())
+    try:
+        step, _ = entry.build(case.problem())
+    except ValueError as refusal:  # of an engine that does not exist or cannot run here
+        parser.error(str(refusal))
     step.run()
     with accelerator.watched(args.device):
         result = step.run()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
 import sys
 import time
 from typing import Any
@@ -65,6 +66,10 @@ class Entry:
                 storage=self.storage,
             )
         return accelerator.finished(step, self.device), engine
+
+    def slug(self) -> str:
+        """A file's name for what an engine of ours computes."""
+        return re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.case.name} {self.engine} {self.which}")
 
     def as_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))

@@ -32,10 +32,10 @@ class OnDevice:
     driver: str
     cuda: str
     host: str
-    ceilings: dict[str, float]
     tflops: float
-    share_matmul: float
-    share_matmul_tf32: float
+    ceilings: dict[str, float] | None = None
+    share_matmul: float | None = None
+    share_matmul_tf32: float | None = None
     share_copy: float | None = None
     launches: int | None = None
     occupancy: dict[str, float] | None = None

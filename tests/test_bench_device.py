@@ -14,7 +14,7 @@ import torch
 
 from bench import accelerator, alone, cases, counters, device_child, kinks, ours, peers, row
 from bench.cases import CASES, PASSES, Case, Gflop, Pass, Step
-from bench.child import ROOT, Child
+from bench.child import ROOT, Budget, Child, one_line
 from bench.oracle import Oracle, by_parts
 from bench.probe import Entry, ProbeFailed
 
@@ -132,7 +132,7 @@ def test_a_trace_of_a_call_on_the_cpu_has_its_operations(tmp_path: Path) -> None
     accelerator.trace(lambda: a @ a, "cpu", tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert any(event.get("name") == "aten::mm" for event in events)
-    assert accelerator.launches(lambda: a @ a, "cpu") is None
+    assert accelerator.launches(lambda: a @ a, "cpu") is None  # no kernels of a device are in it
 
 
 def test_occupancy_is_what_an_engine_says() -> None:
@@ -163,7 +163,7 @@ def test_every_contestant_has_a_process_of_its_own(tmp_path: Path) -> None:
         settings(traces=tmp_path),
         engines=["cpu", "no"],
         peer_names=["autograd:shared", "torch_func:no"],
-        budget=alone.Budget(None),
+        budget=Budget(None),
         say=said.append,
         keep=lambda rows: kept.append(sum(each.median_ms is not None for each in rows)),
     )
@@ -176,6 +176,7 @@ def test_every_contestant_has_a_process_of_its_own(tmp_path: Path) -> None:
         assert filled.on_device is not None
         assert filled.on_device.tflops == pytest.approx(3e-9 / filled.median_ms * 1e3)
         ceilings = filled.on_device.ceilings
+        assert ceilings is not None
         assert set(ceilings) == {"matmul_tflops", "matmul_tf32_tflops", "copy_gb_s"}
         share = filled.on_device.tflops / ceilings["matmul_tflops"]
         assert filled.on_device.share_matmul == filled.roofline == pytest.approx(share)
@@ -183,6 +184,7 @@ def test_every_contestant_has_a_process_of_its_own(tmp_path: Path) -> None:
     assert engine.ratio_to_best_peer == pytest.approx(peer.median_ms / engine.median_ms)  # type: ignore[operator]
     assert engine.bytes_min is not None
     assert engine.on_device is not None
+    assert engine.on_device.ceilings is not None
     rate = engine.bytes_min / engine.median_ms / 1e6  # type: ignore[operator]
     assert engine.on_device.share_copy == pytest.approx(rate / engine.on_device.ceilings["copy_gb_s"])
     assert (peer.note, engine.note, engine.commit) == ("shared", "", "abc")
@@ -206,7 +208,7 @@ def test_who_is_not_reached_within_the_budget_has_a_note() -> None:
         settings(),
         engines=["cpu"],
         peer_names=["autograd"],
-        budget=alone.Budget(0.0),
+        budget=Budget(0.0),
         say=lambda _: None,
         keep=lambda _: None,
     )
@@ -260,9 +262,9 @@ def test_ours_are_first_and_second_settings_last(tmp_path: Path) -> None:
 def test_ceilings_are_summed_up() -> None:
     timed = row.Row("x", "cpu", 1, 1)
     ceilings = accelerator.Ceilings(50.0, 400.0, 3000.0)
-    timed.on_device = row.OnDevice("", "", "", ceilings._asdict(), 1.0, 0.02, 0.0025)
+    timed.on_device = row.OnDevice("", "", "", 1.0, ceilings._asdict())
     assert "50.0 TFLOP/s in float32, 400 in TF32; copy 3000 GB/s" in alone.ceilings_line([timed])
-    assert alone.ceilings_line([row.Row("x", "cpu", 1, 1)]) == "no ceilings: nobody was timed"
+    assert alone.ceilings_line([row.Row("x", "cpu", 1, 1)]) == "no ceilings: they were not measured"
 
 
 @pytest.mark.parametrize("name", ["ring-mlp", "glyph-mlp"])
@@ -280,17 +282,23 @@ def test_tasks_of_a_gpu_do_not_come_close_to_a_kink(name: str) -> None:
 def test_limits_of_a_first_call_and_of_the_budget_are_told_apart() -> None:
     slow = Scripted({"ready": True})
     with pytest.raises(ProbeFailed, match=r"not done after 60 s \(--first-limit\)"):
-        alone._attend(slow, 60.0, alone.Budget(None))  # type: ignore[arg-type]
+        alone._attend(slow, 60.0, Budget(None))  # type: ignore[arg-type]
     assert slow.waits == [None, 60.0]
     late = Scripted({"ready": True})
     with pytest.raises(ProbeFailed, match="stopped: budget spent"):
-        alone._attend(late, 60.0, alone.Budget(30))  # type: ignore[arg-type]
+        alone._attend(late, 60.0, Budget(30))  # type: ignore[arg-type]
     assert late.waits[1] == pytest.approx(30, abs=5)
-    done = Scripted({"ready": True}, {"first_call_s": 1.0}, {"seconds": [1.0]})
-    assert alone._attend(done, 60.0, alone.Budget(30))["seconds"] == [1.0]  # type: ignore[arg-type]
+    done = Scripted({"ready": True}, {"first_call_s": 1.0}, {"seconds": [1.0]}, {"notes": []})
+    assert alone._attend(done, 60.0, Budget(30))["notes"] == []  # type: ignore[arg-type]
+    timed = Scripted({"ready": True}, {"first_call_s": 1.0}, {"seconds": [1.0]})  # its times are not lost
+    found = alone._attend(timed, 60.0, Budget(30))  # type: ignore[arg-type]
+    assert (found["seconds"], found["notes"]) == (
+        [1.0],
+        ["no further figures: stopped: budget spent (--budget)"],
+    )
     wrong = Scripted({"ready": True}, {"error": "it broke"})
     with pytest.raises(ProbeFailed, match="it broke"):
-        alone._attend(wrong, 60.0, alone.Budget(None))  # type: ignore[arg-type]
+        alone._attend(wrong, 60.0, Budget(None))  # type: ignore[arg-type]
 
 
 def test_a_case_of_many_tasks_leaves_out_who_takes_one_after_the_other() -> None:
@@ -316,6 +324,11 @@ def test_a_job_survives_the_way_to_another_process() -> None:
     entry = Entry(TINY, "first", 2, "cuda", engine="triton", storage="nested")
     job = device_child.Job(entry, "oracle.pt", 3, 1.5, trace="here")
     assert device_child.Job.from_json(job.as_json()) == job
+
+
+def test_reasons_are_short() -> None:
+    assert one_line(ValueError("first\nsecond")) == "ValueError: first"
+    assert len(one_line(MemoryError("CUDA out of memory. " * 30))) < 170
 
 
 def test_a_child_that_dies_says_why() -> None:
@@ -378,6 +391,21 @@ def test_what_ncu_refuses_is_quoted(
     assert [path.name for path in out.iterdir()] == left
 
 
+def test_counters_that_are_there_are_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(counters, "read", lambda entry, folder, name, limit: f"read within {limit:.0f} s")
+    entries = [Entry(cases.RING_MLP, "meta", 1, "cuda", engine=name) for name in ("cuda", "triton")]
+    (tmp_path / "ring-mlp-cuda-meta.ncu.csv").touch()
+    counters.read_all(entries, tmp_path, Budget(None))
+    counters.read_all(entries[1:], tmp_path, Budget(0))
+    assert capsys.readouterr().out.splitlines() == [
+        "ring-mlp: cuda: counters: they are there",
+        "ring-mlp: triton: read within 60 s",
+        "ring-mlp: triton: no counters: budget spent (--budget)",
+    ]
+
+
 def test_without_ncu_there_are_no_counters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(counters.shutil, "which", lambda name: None)
     entry = Entry(cases.RING_MLP, "meta", 1, "cuda", engine="triton")
@@ -389,7 +417,7 @@ def test_without_ncu_there_are_no_counters(monkeypatch: pytest.MonkeyPatch, tmp_
 
 @no_cuda
 def test_without_a_device_the_command_says_so() -> None:
-    for arguments in (["--device", "cuda"], ["once", "--device", "cuda", "--case", "x", "--engine", "y"]):
+    for arguments in (["--device", "cuda"], ["counters", "here"]):
         done = command(*arguments)
         assert done.returncode == 2
         assert "--device: expected cpu, got cuda, and torch" in done.stderr
