@@ -115,9 +115,9 @@ def peak_bytes(device: str) -> int | None:
     return int(most)
 
 
-def trace(run: Callable[[], Any], device: str, path: Path) -> None:
-    """One call under torch's profiler, as a chrome trace in `path`."""
-    kinds = [torch.profiler.ProfilerActivity.CPU]
+def trace(run: Callable[[], Any], device: str, path: Path, *, host: bool = True) -> None:
+    """One call under torch's profiler, as a chrome trace in `path`; on a device, without `host`, of that device alone."""
+    kinds = [torch.profiler.ProfilerActivity.CPU] if host or device == "cpu" else []
     if device != "cpu":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=kinds) as profiled:
@@ -141,9 +141,9 @@ def launches(run: Callable[[], Any], device: str, path: Path | None = None) -> i
         path: where the chrome trace that they are counted in is to be left, if anywhere.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = path or Path(folder, "trace.json")
-        trace(run, device, path)
-        return kernels(path) or None
+        written = path or Path(folder, "trace.json")
+        trace(run, device, written, host=path is not None)
+        return kernels(written) or None
 
 
 def occupancy(engine: Any) -> dict[str, float] | None:

@@ -25,7 +25,7 @@ from .child import one_line, say, wait_for_go
 from .oracle import OURS, PEERS, Oracle
 from .probe import Entry
 
-SLOW = 2.0  # seconds of a call from which launches are not counted: the profiler would hold millions of them
+SLOW = 0.5  # seconds of a call from which launches are not counted: there may be hundreds of thousands
 
 
 @dataclasses.dataclass(frozen=True)

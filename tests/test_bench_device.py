@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import functools
 import json
 import math
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import __main__ as command_line
 from bench import accelerator, alone, cases, counters, device_child, kinks, ours, peers, row
 from bench.cases import CASES, PASSES, Case, Gflop, Pass, Step
 from bench.child import ROOT, Budget, Child, one_line
@@ -337,6 +340,29 @@ def test_a_child_that_dies_says_why() -> None:
         assert "its process ended with 1: " in child.reason()
 
 
+@pytest.mark.gpu
+def test_a_run_on_a_device_has_all_figures() -> None:
+    (rows,) = alone.run(
+        [TINY],
+        settings(device="cuda"),
+        engines=["torch"],
+        peer_names=["torch_func:shared-vjp-inside"],
+        budget=Budget(None),
+        say=print,
+        keep=lambda _: None,
+    )
+    for filled in rows:
+        figures = filled.on_device
+        assert figures is not None, filled.note
+        assert figures.launches is not None
+        assert figures.launches > 10
+        assert figures.device_mb is not None
+        assert figures.device_mb > 0
+        assert figures.ceilings is not None
+        assert filled.device == torch.cuda.get_device_name()
+        assert figures.cuda == torch.version.cuda
+
+
 # ---- counters ----
 
 
@@ -370,16 +396,16 @@ REFUSES = 'print("==ERROR== ERR_NVGPUCTRPERM"); sys.exit(1)'
 
 
 @pytest.mark.parametrize(
-    ("then", "says", "left"),
+    ("then", "limit", "says", "left"),
     [
-        (COUNTS, "counters: x.ncu.csv (not on this chip: sm__throughput", ["x.ncu.csv"]),
-        (REFUSES, "no counters: ncu: ==ERROR== ERR_NVGPUCTRPERM (x.ncu.txt)", ["x.ncu.txt"]),
-        ("pass", "no counters: ncu: exit code 0 (x.ncu.txt)", ["x.ncu.txt"]),
-        ("import time; time.sleep(60)", "no counters: ncu: not done after 2 s", ["x.ncu.txt"]),
+        (COUNTS, 60, "counters: x.ncu.csv (not on this chip: sm__throughput", ["x.ncu.csv"]),
+        (REFUSES, 60, "no counters: ncu: ==ERROR== ERR_NVGPUCTRPERM (x.ncu.txt)", ["x.ncu.txt"]),
+        ("pass", 60, "no counters: ncu: exit code 0 (x.ncu.txt)", ["x.ncu.txt"]),
+        ("import time; time.sleep(60)", 1, "no counters: ncu: not done after 1 s", ["x.ncu.txt"]),
     ],
 )
 def test_what_ncu_refuses_is_quoted(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, then: str, says: str, left: list[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, then: str, limit: float, says: str, left: list[str]
 ) -> None:
     ncu, out = tmp_path / "ncu", tmp_path / "out"
     ncu.write_text(NCU.format(python=sys.executable, then=then))
@@ -387,7 +413,7 @@ def test_what_ncu_refuses_is_quoted(
     out.mkdir()
     monkeypatch.setattr(counters.shutil, "which", lambda name: str(ncu))
     entry = Entry(cases.RING_MLP, "meta", 1, "cuda", engine="triton")
-    assert counters.read(entry, out, "x", limit=2).startswith(says)
+    assert counters.read(entry, out, "x", limit).startswith(says)
     assert [path.name for path in out.iterdir()] == left
 
 
@@ -413,6 +439,29 @@ def test_without_ncu_there_are_no_counters(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 # ---- the command ----
+
+
+def test_what_the_command_prints_on_a_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The path of --device cuda, with the CPU for a device."""
+    small = functools.partial(alone.Settings, product=64, copied=4096)
+    monkeypatch.setattr(alone, "Settings", small)
+    monkeypatch.setattr(counters.shutil, "which", lambda name: None)
+    args = argparse.Namespace(
+        **dict.fromkeys(("limit", "first_limit", "budget")),
+        **{"device": "cpu", "which": "first", "threads": 1, "storage": "auto", "rounds": 1},
+        **{"engine": ["torch"], "peer": ["none"], "commit": "abc", "profile": tmp_path},
+    )
+    kept: list[int] = []
+    rows = command_line._on_cuda(args, [TINY], "x", lambda rows: kept.append(len(rows)))
+    assert [each.engine for each in rows] == ["torch"]
+    assert kept == [1, 1, 1]  # after the oracle, after the engine, at the end
+    out = capsys.readouterr().out
+    assert "| of TF32 |" in out
+    assert "ceilings, the median of 1: " in out
+    assert out.splitlines()[-1] == "tiny: torch: no counters: ncu is not on the PATH"
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-torch-first.trace.json"]
 
 
 @no_cuda
