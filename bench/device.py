@@ -8,9 +8,10 @@ The phases, each with a time limit of its own:
     profile    python -m bench counters: what ncu reads of our engines; the bench has written their traces
     sanitize   compute-sanitizer (memcheck, racecheck) over one call of a small case, where it is on the PATH
 
-A phase that fails or takes too long does not stop the others; together they end within --limit. Into --out (default: $OUT, else
-bench/results/device) go a few small files: rows as JSON, all that the phases said and profiled in logs.tar.gz, summary.txt. This
-program needs the standard library alone: pymgan and torch are imported by what it starts.
+A phase that fails or takes too long does not stop the others; together they end within --limit, and the bench has what the
+phases before it did not need. Into --out (default: $OUT, else bench/results/device) go a few small files: rows as JSON, all that
+the phases said and profiled in logs.tar.gz, summary.txt. This program needs the standard library alone: pymgan and torch are
+imported by what it starts.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from . import machine
 from .child import ROOT, end_session
 
 LIMIT = 530.0  # seconds: nine minutes of device time, less what starting and stopping takes
-SPARE = 10.0  # seconds of a phase that the bench leaves to itself for its last lines
+SPARE = 10.0  # seconds of a phase that are left for a command's last lines once its budget is spent
+BUDGET = "{budget}"  # stands in commands for the seconds that they have when they start
+STRETCHED = "bench"  # the phase that has what earlier ones did not need
 PHASES = {"build": 100.0, "battery": 130.0, "bench": 195.0, "profile": 60.0, "sanitize": 45.0}
 WHEELS = ROOT / ".whl"
 LARGEST = 16 * 2**20  # bytes of one file that comes back from the machine
@@ -40,11 +43,15 @@ SHOWN = 40  # last lines of a phase's output that are shown
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """One step of the run. `commands` run one after the other until one fails; `limit` is seconds for all of them."""
+    """One step of the run. `commands` run one after the other until one fails; `limit` is seconds for all of them.
+
+    `is_stretched`: it may take longer, as long as every later phase keeps its own limit.
+    """
 
     name: str
     limit: float
     commands: tuple[tuple[str, ...], ...]
+    is_stretched: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,17 +91,17 @@ def plan(args: argparse.Namespace, limits: dict[str, float]) -> list[Phase]:
             (
                 *(python, "-m", "bench", "--device", "cuda", "--commit", args.commit),
                 *("--json", str(args.out / "bench.json"), "--profile", profile),
-                *(*_within(limits["bench"]), *args.bench),
+                *("--budget", BUDGET, *args.bench),
             ),
         ),
-        "profile": ((python, "-m", "bench", "counters", profile, *_within(limits["profile"])),),
+        "profile": ((python, "-m", "bench", "counters", profile, "--budget", BUDGET),),
         "sanitize": tuple((*sanitizer, "--tool", tool, *small) for tool in ("memcheck", "racecheck")),
     }
-    return [Phase(name, limits[name], commands[name]) for name in PHASES if name in (args.only or PHASES)]
-
-
-def _within(limit: float) -> tuple[str, str]:
-    return "--budget", f"{max(1.0, limit - SPARE):g}"
+    return [
+        Phase(name, limits[name], commands[name], is_stretched=name == STRETCHED)
+        for name in PHASES
+        if name in (args.only or PHASES)
+    ]
 
 
 def run(
@@ -116,9 +123,11 @@ def run(
     """
     end = time.monotonic() + limit
     ended = []
-    for phase in phases:
+    for i, phase in enumerate(phases):
         started = time.monotonic()
-        left = min(phase.limit, end - started)
+        left = end - started
+        reserved = sum(later.limit for later in phases[i + 1 :])
+        left = min(left, max(phase.limit, left - reserved) if phase.is_stretched else phase.limit)
         if left <= 0:
             ended.append(Ended(phase.name, f"not run: the {limit:g} s are spent (--limit)", 0.0))
             continue
@@ -134,7 +143,9 @@ def run(
 def _run(phase: Phase, log: Path, limit: float, environment: dict[str, str]) -> str:
     end = time.monotonic() + limit
     with log.open("ab") as file:
-        for command in phase.commands:
+        for words in phase.commands:
+            budget = max(1.0, end - time.monotonic() - SPARE)
+            command = [f"{budget:.0f}" if word == BUDGET else word for word in words]
             file.write(f"$ {shlex.join(command)}\n".encode())
             file.flush()
             if shutil.which(command[0], path=environment.get("PATH")) is None:
@@ -187,7 +198,8 @@ def main(argv: list[str]) -> int:
     phases = plan(args, limits)
     if args.dry_run:
         for phase in phases:
-            print(f"{phase.name}, at most {phase.limit:g} s")
+            more = ", or what is left over" if phase.is_stretched else ""
+            print(f"{phase.name}, at most {phase.limit:g} s{more}")
             for command in phase.commands:
                 print(f"    {shlex.join(command)}")
         return 0

@@ -28,8 +28,7 @@ def test_the_plan_has_every_phase_and_fits_into_nine_minutes() -> None:
     assert sum(phase.limit for phase in phases.values()) <= device.LIMIT < 540
     assert "gpu" in phases["battery"].commands[0]
     (bench,) = phases["bench"].commands
-    budget = float(bench[bench.index("--budget") + 1])
-    assert budget < phases["bench"].limit  # it ends by itself, with a table
+    assert bench[bench.index("--budget") + 1] == device.BUDGET  # it ends by itself, with a table
     (profile,) = phases["profile"].commands
     assert bench[bench.index("--profile") + 1] == profile[4]  # counters go where the traces are
 
@@ -44,7 +43,7 @@ def test_phases_are_chosen_and_options_handed_on(tmp_path: Path) -> None:
     (bench,) = phases["bench"].commands
     assert bench[-2:] == ("--case", "ring-mlp")
     assert bench[bench.index("--commit") + 1] == "abc"
-    assert bench[bench.index("--budget") + 1] == "90"
+    assert phases["bench"].limit == 100
     assert bench[bench.index("--json") + 1] == str(tmp_path / "bench.json")
 
 
@@ -77,6 +76,23 @@ def test_a_phase_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     assert "\nnever" not in (tmp_path / "bad.log").read_text()
     assert ended[2].seconds < 30
     assert any("here" in each for each in said)
+
+
+def test_the_bench_has_what_others_leave(tmp_path: Path) -> None:
+    says = python("import sys; print('budget', sys.argv[-1])")
+    phases = [
+        Phase("early", 60, (python("pass"),)),
+        Phase("bench", 20, ((*says, device.BUDGET),), is_stretched=True),
+        Phase("late", 30, ((*says, device.BUDGET),)),
+    ]
+    ended = device.run(phases, tmp_path, limit=100, environment=dict(os.environ), say=lambda _: None)
+    assert all(each.is_ok for each in ended)
+
+    def budget(name: str) -> float:
+        return float((tmp_path / f"{name}.log").read_text().split()[-1])
+
+    assert 45 < budget("bench") <= 100 - 30 - device.SPARE
+    assert budget("late") == 30 - device.SPARE
 
 
 def test_what_does_not_fit_into_the_limit_is_not_run(tmp_path: Path) -> None:
