@@ -10,9 +10,12 @@ A *pass* is how much of it is computed:
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 
 from pymgan.arch import dcgan
 
+KINKS = Path(__file__).with_name("kinks.json")
 Pass = Literal["meta", "first", "adapt"]
 PASSES: tuple[Pass, ...] = ("meta", "first", "adapt")
 
@@ -51,6 +55,9 @@ class Case:
     extent: int = 0
     """Of square images, made and judged by `pymgan.arch.dcgan`; 0: flat samples, by MLPs."""
 
+    left_out: tuple[int, ...] = ()
+    """Numbers of tasks that are drawn in between and dropped, since they come close to a kink (bench/kinks.py)."""
+
     @property
     def latent(self) -> int:
         return self.generator_widths[0]
@@ -75,15 +82,29 @@ class Case:
         if not changes:
             return self
         name = " ".join([self.name, *(f"{key}={value}" for key, value in changes.items())])
-        return dataclasses.replace(self, name=name, gflop=None, **changes)
+        return dataclasses.replace(self, name=name, gflop=None, **{"left_out": (), **changes})
+
+    def wider(self, times: int) -> Case:
+        """This case with `times` as many channels (features, of an MLP) in hidden layers."""
+
+        def widths(old: tuple[int, ...]) -> tuple[int, ...]:
+            return (old[0], *(times * n for n in old[1:-1]), old[-1])
+
+        return dataclasses.replace(
+            self,
+            name=f"{self.name} channels x{times}",
+            gflop=None,
+            generator_widths=widths(self.generator_widths),
+            discriminator_widths=widths(self.discriminator_widths),
+        )
 
     def problem(self, seed: int | None = None) -> Problem:
         """The networks, the parameters and every batch, float32 on the CPU, the same for the same seed (default: the case's)."""
         seed = self.seed if seed is None else seed
         generator, discriminator = self.networks(seed)
         rng = torch.Generator().manual_seed(seed)
-        t, k, b = self.tasks, self.inner_steps, self.batch
-        return Problem(
+        t, k, b = self.tasks + len(self.left_out), self.inner_steps, self.batch
+        drawn = Problem(
             case=self,
             generator=generator,
             discriminator=discriminator,
@@ -93,6 +114,7 @@ class Case:
             query=torch.randn(t, b, *self.sample, generator=rng).tanh(),
             query_noise=torch.randn(t, b, self.latent, generator=rng),
         )
+        return drawn.without(self.left_out) if self.left_out else drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +129,35 @@ class Problem:
     noise: Tensor  # [T, K, B, latent]
     query: Tensor  # [T, B, *sample]
     query_noise: Tensor  # [T, B, latent]
+
+    def to(self, device: str | torch.device, dtype: torch.dtype = torch.float32) -> Problem:
+        """A copy on `device` whose tensors and networks have `dtype`; this one where nothing changes."""
+        if self.phi.device == torch.device(device) and self.phi.dtype == dtype:
+            return self
+        return dataclasses.replace(
+            self,
+            generator=copy.deepcopy(self.generator).to(device, dtype),
+            discriminator=copy.deepcopy(self.discriminator).to(device, dtype),
+            **{name: getattr(self, name).to(device, dtype) for name in ("phi", *_BATCHES)},
+        )
+
+    def part(self, start: int, stop: int) -> Problem:
+        """The same with tasks `start` to `stop` alone."""
+        tasks = range(self.case.tasks)[start:stop]
+        return dataclasses.replace(
+            self,
+            case=self.case.altered(tasks=len(tasks)),
+            **{name: getattr(self, name)[start:stop] for name in _BATCHES},
+        )
+
+    def without(self, dropped: Sequence[int]) -> Problem:
+        """The same but for the batches of the tasks `dropped`, which the case does not count."""
+        kept = torch.ones(len(self.real), dtype=torch.bool)
+        kept[list(dropped)] = False
+        return dataclasses.replace(self, **{name: getattr(self, name)[kept] for name in _BATCHES})
+
+
+_BATCHES = ("real", "noise", "query", "query_noise")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,3 +216,34 @@ GLYPH_DCGAN = Case(
 )
 
 CASES = {case.name: case for case in (RING_MLP, GLYPH_MLP, GLYPH_DCGAN)}
+
+# What fills a GPU, with its tasks, in the order in which they are run: one that is cut off has had every network.
+ON_CUDA = (
+    (RING_MLP, 132),
+    (GLYPH_MLP, 132),
+    (GLYPH_DCGAN.wider(4), 64),
+    (RING_MLP, 1056),
+    (GLYPH_MLP, 1056),
+)
+
+
+def select(
+    names: Sequence[str], device: str, *, tasks: int | None = None, steps: int | None = None
+) -> list[Case]:
+    """The cases that are run of those `names`, each once.
+
+    Args:
+        names: keys of `CASES`.
+        device: "cpu", or "cuda", which has variants of its own.
+        tasks, steps: instead of the case's own.
+    """
+    if device == "cpu":
+        found = [(CASES[name], CASES[name].tasks) for name in names]
+    else:
+        found = [(case, own) for case, own in ON_CUDA if case.name.split()[0] in names]
+    altered = [case.altered(tasks=tasks or own, inner_steps=steps or case.inner_steps) for case, own in found]
+    near: dict[str, list[int]] = json.loads(KINKS.read_text(encoding="utf-8"))
+    return [
+        dataclasses.replace(case, left_out=tuple(near.get(name, ())))
+        for name, case in {case.name: case for case in altered}.items()
+    ]

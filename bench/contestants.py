@@ -7,8 +7,9 @@ import gc
 import time
 from collections.abc import Sequence
 
-from . import ours, peers, work
+from . import peers, work
 from .cases import Problem, Step
+from .child import one_line
 from .oracle import PEERS, Oracle
 from .probe import Entry, Probe, ProbeFailed, probe
 from .row import Row
@@ -60,11 +61,9 @@ def enter_engine(row: Row, entry: Entry, problem: Problem, oracle: Oracle, first
     """
     try:
         tried = probe(entry, first_limit)
-        step, engine = ours.build(
-            problem, entry.engine, entry.which, threads=entry.threads, storage=entry.storage
-        )
+        step, engine = entry.build(problem)
         row.oracle_error = oracle.check(step())
-        row.arena_mb = _mb(work.arena_bytes(engine, step.run))
+        row.arena_mb = megabytes(work.arena_bytes(engine, step.run))
         if (program := getattr(engine, "program", None)) is not None:
             row.bytes_min = work.count(program, entry.case, entry.which, "bytes")
     except Exception as failure:  # one contestant's failure must not sink the rest
@@ -102,7 +101,7 @@ def enter_peer(
         of_setting = dataclasses.replace(entry, setting=setting)
         try:
             tried = probe(of_setting, first_limit)
-            step = of_setting.build(problem)
+            step, _ = of_setting.build(problem)
             off = oracle.check(step(), times=PEERS)
             seconds = _fastest(step)
         except Exception as failure:
@@ -114,7 +113,7 @@ def enter_peer(
             _note_first(row, tried)
     if entrant.step is not None and chosen:
         notes.insert(0, chosen)
-    row.note = "; ".join(_merged(notes))
+    row.note = "; ".join(merged(notes))
     return entrant
 
 
@@ -124,15 +123,14 @@ def reason(failure: Exception) -> str:
         return f"not installed ({failure}); python -m bench setup"
     if isinstance(failure, ProbeFailed):
         return str(failure)
-    lines = str(failure).strip().splitlines() or ["no message"]
-    return f"{type(failure).__name__}: {lines[0]}"
+    return one_line(failure)
 
 
 def _note_first(row: Row, tried: Probe) -> None:
-    row.first_call_s, row.peak_rss_mb = tried.seconds, _mb(tried.peak_bytes)
+    row.first_call_s, row.peak_rss_mb = tried.seconds, megabytes(tried.peak_bytes)
 
 
-def _merged(notes: Sequence[str]) -> list[str]:
+def merged(notes: Sequence[str]) -> list[str]:
     """ "a: over; b: over" reads "a, b: over"."""
     told: dict[str, list[str]] = {}
     for note in notes:
@@ -141,7 +139,7 @@ def _merged(notes: Sequence[str]) -> list[str]:
     return [", ".join(names) + (f": {why}" if why else "") for why, names in told.items()]
 
 
-def _mb(count: float | None) -> float | None:
+def megabytes(count: float | None) -> float | None:
     return None if count is None else count / MB
 
 

@@ -51,21 +51,6 @@ def run_case(
         storage: of our engines.
     """
 
-    def new_row(name: str, packages: Sequence[str]) -> Row:
-        versions = {package: importlib.metadata.version(package) for package in packages}
-        versions |= {"python": platform.python_version(), "numpy": np.__version__}
-        return Row(
-            case.name,
-            name,
-            case.tasks,
-            threads,
-            which=which,
-            device=machine.device(),
-            versions=versions,
-            commit=machine.commit(),
-            command=command,
-        )
-
     problem = case.problem()
     say(f"{case.name}: oracle (float64)")
     oracle = Oracle(problem, which)
@@ -74,15 +59,15 @@ def run_case(
     for name in engines:
         say(f"{case.name}: {name}, first call")
         of_engine = Entry(case, which, threads, engine=name, storage=storage)
-        row = new_row(name, ("pymgan", "torch"))
+        row = new_row(case, which, threads, name, ("pymgan", "torch"), command)
         contestants.append(enter_engine(row, of_engine, problem, oracle, first_limit))
     for wanted in peer_names:
         name, _, setting = wanted.partition(":")
         say(f"{case.name}: {name}, first call of each setting")
         try:
-            row = new_row(name, peers.load(name).VERSIONS)
+            row = new_row(case, which, threads, name, peers.load(name).VERSIONS, command)
         except Exception as failure:  # a broken installation raises anything
-            row = new_row(name, ())
+            row = new_row(case, which, threads, name, (), command)
             row.note = reason(failure)
             contestants.append(Contestant(row, is_ours=False))
             continue
@@ -111,21 +96,47 @@ def run_case(
     return [c.row for c in contestants]
 
 
+def new_row(case: Case, which: Pass, threads: int, name: str, packages: Sequence[str], command: str) -> Row:
+    """A row of engine or peer `name` that nothing was measured for yet, with the versions of its `packages`."""
+    versions = {package: importlib.metadata.version(package) for package in packages}
+    versions |= {"python": platform.python_version(), "numpy": np.__version__}
+    return Row(
+        case.name,
+        name,
+        case.tasks,
+        threads,
+        which=which,
+        device=machine.device(),
+        versions=versions,
+        commit=machine.commit(),
+        command=command,
+    )
+
+
 def product_step() -> tuple[Step, float]:
     """The large product of torch's, and its work in GFLOP."""
     a, b = torch.randn(2, PRODUCT, PRODUCT)
     return Step(run=lambda: a @ b, read=lambda result: result), 2 * PRODUCT**3 / 1e9
 
 
+def fill_times(row: Row, seconds: Sequence[float], gflop: float) -> None:
+    """The quantiles of a row's calls, and its speed by the work that the case counts."""
+    ms = np.array(seconds) * 1e3
+    row.median_ms, row.q20_ms, row.q80_ms = (float(np.quantile(ms, q)) for q in (0.5, 0.2, 0.8))
+    row.gflops = gflop / row.median_ms * 1e3
+
+
+def fill_ratios(ours: Sequence[Row], theirs: Sequence[Row]) -> None:
+    """How often the fastest peer's time is that of each of ours; nothing where no peer was timed."""
+    best = min((row.median_ms for row in theirs if row.median_ms), default=None)
+    for row in ours:
+        if row.median_ms and best:
+            row.ratio_to_best_peer = best / row.median_ms
+
+
 def _fill(contestants: Sequence[Contestant], gflop: float, product_gflops: float) -> None:
     for entrant in contestants:
-        if not entrant.seconds:
-            continue
-        row, ms = entrant.row, np.array(entrant.seconds) * 1e3
-        row.median_ms, row.q20_ms, row.q80_ms = (float(np.quantile(ms, q)) for q in (0.5, 0.2, 0.8))
-        row.gflops = gflop / row.median_ms * 1e3
-        row.roofline = row.gflops / product_gflops
-    best = min((c.row.median_ms for c in contestants if not c.is_ours and c.row.median_ms), default=None)
-    for entrant in contestants:
-        if entrant.is_ours and entrant.row.median_ms and best:
-            entrant.row.ratio_to_best_peer = best / entrant.row.median_ms
+        if entrant.seconds:
+            fill_times(entrant.row, entrant.seconds, gflop)
+            entrant.row.roofline = gflop / statistics.median(entrant.seconds) / product_gflops
+    fill_ratios([c.row for c in contestants if c.is_ours], [c.row for c in contestants if not c.is_ours])

@@ -36,9 +36,12 @@ def empty_caches() -> Iterator[None]:
 
     What a process started within it compiles is found by the others: who was tried there need not be compiled again here.
     """
-    own = {name: os.environ.get(name) for name in ("TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")}
+    names = ("TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "TRITON_CACHE_DIR")
+    own = {name: os.environ.get(name) for name in names}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        # Who names a folder for Triton's shares it on purpose (bench/device.py, between a run and its profile).
+        os.environ.setdefault("TRITON_CACHE_DIR", str(Path(folder, "triton")))
         os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # JAX keeps nothing unless it is told to
         try:
             yield

@@ -17,6 +17,7 @@ def build(
     engine: str,
     which: Pass = "meta",
     *,
+    device: str = "cpu",
     threads: int | None = None,
     dtype: torch.dtype = torch.float32,
     storage: str = "auto",
@@ -27,6 +28,7 @@ def build(
         problem: the case's networks and batches.
         engine: a name that ``pymgan.compile`` knows.
         which: the pass.
+        device: "cpu" or "cuda", where the engine and all its tensors are.
         threads: cores to use.
         dtype: float32, or float64 for the oracle.
         storage: what an inner step keeps for its pull-back, as ``pymgan.compile`` names it.
@@ -41,17 +43,17 @@ def build(
         fakes=case.batch,
         reals=case.batch,
         engine=engine,
+        device=device,
         threads=threads,
         dtype=dtype,
         storage=storage,
     )
-    phi = problem.phi.to(dtype)
-    data = pymgan.Data(real=problem.real.to(dtype), noise=problem.noise.to(dtype))
-    schedule = pymgan.Schedule(rate=torch.tensor([case.rate, case.rate], dtype=torch.float64))
+    given = problem.to(made.device, dtype)
+    phi, data = given.phi, pymgan.Data(real=given.real, noise=given.noise)
+    rate = torch.tensor([case.rate, case.rate], dtype=torch.float64, device=made.device)
+    schedule = pymgan.Schedule(rate=rate)
     rng = pymgan.Rng(seed=0, tasks=torch.arange(case.tasks))
-    game = pymgan.Objective(
-        query=problem.query.to(dtype), samples=0, losses=(1.0, 1.0), noise=problem.query_noise.to(dtype)
-    )
+    game = pymgan.Objective(query=given.query, samples=0, losses=(1.0, 1.0), noise=given.query_noise)
 
     def meta() -> Tensor:
         return made.meta_gradient(phi, data, schedule, rng, game).gradient

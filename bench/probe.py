@@ -7,24 +7,17 @@ the memory above the level after import.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import json
-import os
-import signal
-import subprocess
+import re
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-from . import machine
+from . import accelerator, machine, ours
 from .cases import Case, Pass, Problem, Step
-
-MARK = "bench.probe "  # what the child has to say begins so; a library may print lines of its own
-ROOT = Path(__file__).resolve().parent.parent
+from .child import Child, one_line, say
 
 
 class ProbeFailed(Exception):
@@ -37,6 +30,7 @@ class Entry:
 
     Attributes:
         case, which, threads: what is computed, and with how many cores.
+        device: "cpu" or "cuda".
         engine: a name for ``pymgan.compile``, or "" for a peer.
         storage: of that engine.
         module: of a peer, such as "bench.peers.autograd", or "" for an engine.
@@ -46,6 +40,7 @@ class Entry:
     case: Case
     which: Pass
     threads: int
+    device: str = "cpu"
     engine: str = ""
     storage: str = "auto"
     module: str = ""
@@ -55,15 +50,26 @@ class Entry:
         """Imports all that `build` needs."""
         importlib.import_module(self.module or "bench.ours")
 
-    def build(self, problem: Problem) -> Step:
-        """Compiles nothing that its library would compile at the first call."""
+    def build(self, problem: Problem) -> tuple[Step, Any]:
+        """(the pass, our engine or None of a peer); compiles nothing that its library would compile at the first call."""
+        engine = None
         if self.module:
-            made: Step = importlib.import_module(self.module).variants(problem, self.which)[self.setting]()
-            return made
-        from . import ours
+            of_peer = importlib.import_module(self.module).variants(problem.to(self.device), self.which)
+            step: Step = of_peer[self.setting]()
+        else:
+            step, engine = ours.build(
+                problem,
+                self.engine,
+                self.which,
+                device=self.device,
+                threads=self.threads,
+                storage=self.storage,
+            )
+        return accelerator.finished(step, self.device), engine
 
-        step, _ = ours.build(problem, self.engine, self.which, threads=self.threads, storage=self.storage)
-        return step
+    def slug(self) -> str:
+        """A file's name for what an engine of ours computes."""
+        return re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.case.name} {self.engine} {self.which}")
 
     def as_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -93,66 +99,16 @@ def probe(entry: Entry, limit: float) -> Probe:
     Raises:
         ProbeFailed: it raised, died, or was not done after `limit` seconds (it was killed then).
     """
-    command = [sys.executable, "-m", "bench.probe", entry.as_json()]
-    with (
-        tempfile.TemporaryFile() as errors,
-        # A session of its own: compilers start further processes, which must end with it. Unbuffered, so that the first
-        # line can be read alone.
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            bufsize=0,
-            start_new_session=True,
-        ) as child,
-    ):
-        said: dict[str, Any] = {}
+    with Child("bench.probe", entry.as_json()) as child:
         try:
-            if _read(child) is not None:
-                rest, _ = child.communicate(timeout=limit)
-                said = _last(rest.decode(errors="replace"))
-            child.wait()
-        except subprocess.TimeoutExpired:
+            said = child.message() and child.message(limit)
+        except TimeoutError:
             raise ProbeFailed(f"first call not done after {limit:g} s (--first-limit)") from None
-        finally:
-            _end(child)
-        if "seconds" in said:
-            return Probe(**said)
-        errors.seek(0)
-        tail = errors.read().decode(errors="replace").strip().splitlines()[-1:]
-        ended = ": ".join([f"its process ended with {child.returncode}", *tail])
-        raise ProbeFailed(said.get("error") or ended)
-
-
-def _read(child: subprocess.Popen[bytes]) -> dict[str, Any] | None:
-    """The child's next message; None when there is none."""
-    if child.stdout is None:
-        return None
-    for line in iter(child.stdout.readline, b""):
-        if line.startswith(MARK.encode()):
-            return _last(line.decode())
-    return None
-
-
-def _last(text: str) -> dict[str, Any]:
-    lines = [line for line in text.splitlines() if line.startswith(MARK)]
-    found: dict[str, Any] = json.loads(lines[-1][len(MARK) :]) if lines else {}
-    return found
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kills what is left of the child's session."""
-    with contextlib.suppress(
-        ProcessLookupError, PermissionError
-    ):  # nothing is left (macOS says the latter of a zombie)
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-
-
-def _say(**fields: Any) -> None:
-    print(MARK + json.dumps(fields), flush=True)
+        if said is None:
+            raise ProbeFailed(child.reason())
+        if "error" in said:
+            raise ProbeFailed(said["error"])
+        return Probe(**said)
 
 
 def main(text: str) -> None:
@@ -163,17 +119,16 @@ def main(text: str) -> None:
     torch.set_num_threads(entry.threads)
     entry.load()
     level = machine.memory_level()
-    _say(ready=True)
+    say(ready=True)
     problem = entry.case.problem()
     started = time.perf_counter()
     try:
-        entry.build(problem).run()
+        entry.build(problem)[0].run()
     except Exception as failure:  # whatever a library raises becomes a note in its row
-        lines = str(failure).strip().splitlines() or ["no message"]
-        _say(error=f"{type(failure).__name__}: {lines[0]}")
+        say(error=one_line(failure))
         return
     seconds = time.perf_counter() - started
-    _say(seconds=seconds, peak_bytes=None if level is None else machine.memory_peak() - level)
+    say(seconds=seconds, peak_bytes=None if level is None else machine.memory_peak() - level)
 
 
 if __name__ == "__main__":

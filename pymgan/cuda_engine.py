@@ -34,6 +34,7 @@ class CudaEngine(AddressEngine):
             )
         self.threads = 1
         self._launches: dict[tuple[Any, ...], tuple[Any, Tensor]] = {}
+        self._last: tuple[str, Any, int] | None = None
         super().__init__(*arguments, dtype=dtype, device=device, pool=DeviceBuffers(dtype, device), **options)
 
     def _make_core(self, game: Any) -> Any:
@@ -59,6 +60,7 @@ class CudaEngine(AddressEngine):
         call = {**call, "threads": 1, "workspace": workspace.data_ptr(), "stream": self._stream()}
         getattr(self._core, what)(launch, call)
         self._pool.give(workspace)
+        self._last = what, launch, call["tasks"]
 
     def noise(self, rng: Rng, tasks: int, n: int, *, step: int = 0, stream: int = 0) -> Tensor:
         """Standard normals [T, n, *latent] of (seed, task, step, stream); see :meth:`pymgan.contract.Engine.noise`."""
@@ -101,19 +103,22 @@ class CudaEngine(AddressEngine):
         )
         return value, cotangent.to(dtype)
 
-    def occupancy(self, tasks: int) -> list[dict[str, Any]]:
-        """What each launch so far takes of a multiprocessor, for calls with this many tasks.
+    def occupancy(self) -> dict[str, Any]:
+        """What the launch of the last call takes of a multiprocessor.
 
         Returns:
-            For every launch its `call`, `registers` (of a thread), `shared_bytes` (of a block), `team` (blocks that work on a
-            task), `threads` (of a block), `blocks_per_multiprocessor`, `occupancy` (warps that a multiprocessor holds, of the
-            most), and `buffers`: (name, bytes, whether in shared memory) of each buffer of a task.
+            `call` and its `tasks`, `registers` (of a thread), `shared_bytes` (of a block), `team` (blocks that work on a task),
+            `threads` (of a block), `blocks_per_multiprocessor`, `multiprocessors`, `occupancy` (warps that a multiprocessor
+            holds, of the most), and `buffers`: (name, bytes, whether in shared memory) of each buffer of a task.
+
+        Raises:
+            RuntimeError: there was no call yet.
         """
-        reports = []
-        for (what, *_), (launch, _constants) in self._launches.items():
-            report = dict(self._core.occupancy(launch, tasks))
-            most = report.pop("threads_per_multiprocessor")
-            report["occupancy"] = report["blocks_per_multiprocessor"] * report["threads"] / max(most, 1)
-            buffers = [(name, 4 * elements, shared) for name, elements, shared in launch.buffers]
-            reports.append({"call": what, **report, "buffers": buffers})
-        return reports
+        if self._last is None:
+            raise RuntimeError("[cuda] occupancy: expected a call of this engine before, got none")
+        what, launch, tasks = self._last
+        report = dict(self._core.occupancy(launch, tasks))
+        most = report.pop("threads_per_multiprocessor")
+        report["occupancy"] = report["blocks_per_multiprocessor"] * report["threads"] / max(most, 1)
+        buffers = [(name, 4 * elements, shared) for name, elements, shared in launch.buffers if elements]
+        return {"call": what, "tasks": tasks, **report, "buffers": buffers}

@@ -23,6 +23,17 @@ PEERS = {
     "torchopt": "bench.peers.torchopt_loop",
 }
 
+# Who is run on a GPU unless others are asked for, and the settings that are then tried, those that begin so: device time is
+# short. `--peer ID:SETTING` tries any other.
+ON_CUDA = {
+    "jax": ("vmap-",),
+    "torch_func": ("shared-vjp-inside", "shared-autograd-outside", "shared-grad"),
+    "autograd": ("shared",),
+    "torch_compile": ("shared",),  # the last, since it compiles longest
+}
+# They take one task after the other, so a call's time grows with the tasks while the others' hardly does.
+TASK_BY_TASK = ("autograd", "higher", "torchopt")
+
 
 class Peer(Protocol):
     """What a peer's module holds."""

@@ -3,7 +3,8 @@
 Follows JAX's own MAML write-up and its guides on ``vmap`` and ``scan``. Both cotangents come from one
 ``jax.vjp``. Settings tried, all run by the bench, which times the fastest:
     {vmap, map}-unroll{1, K}   over tasks; unrolling of the scan
-Data lies on JAX's CPU device before timing starts; every call ends with ``block_until_ready``.
+Data lies on JAX's device of the problem's kind before timing starts; every call ends with ``block_until_ready``. On a GPU the
+precision of products is "highest": by default JAX rounds their operands to TF32 there.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ def variants(problem: Problem, which: Pass) -> dict[str, Callable[[], Step]]:
     }
 
 
+def _array(x: Tensor) -> Any:
+    """JAX's copy of `x`, on the same kind of device."""
+    return jax.device_put(x.detach().cpu().numpy(), jax.devices("gpu" if x.is_cuda else "cpu")[0])
+
+
 def _network(module: nn.Sequential) -> tuple[Network, Callable[[Network, Any], Any]]:
     """Parameters and forward function of the layers in sequence; weights of a Linear are [in, out]."""
     layers = list(module)
     parameters = [
-        (
-            jnp.asarray(
-                m.weight.detach().numpy().T if isinstance(m, nn.Linear) else m.weight.detach().numpy()
-            ),
-            jnp.asarray(m.bias.detach().numpy()),
-        )
+        (_array(m.weight.T if isinstance(m, nn.Linear) else m.weight), _array(m.bias))
         for m in layers
         if isinstance(m, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
     ]
@@ -86,6 +87,8 @@ def _convolve(layer: nn.Conv2d | nn.ConvTranspose2d, w: Any, x: Any) -> Any:
 
 def _build(problem: Problem, which: Pass, kind: str, unroll: int) -> Step:
     rate = problem.case.rate
+    if problem.phi.is_cuda:
+        jax.config.update("jax_default_matmul_precision", "highest")
     g0, generator = _network(problem.generator)
     d0, discriminator = _network(problem.discriminator)
 
@@ -132,9 +135,7 @@ def _build(problem: Problem, which: Pass, kind: str, unroll: int) -> Step:
         return each if which == "adapt" else jax.tree.map(lambda x: x.mean(0), each)
 
     compiled = jax.jit(all_tasks)
-    tasks = tuple(
-        jnp.asarray(x.numpy()) for x in (problem.real, problem.noise, problem.query, problem.query_noise)
-    )
+    tasks = tuple(map(_array, (problem.real, problem.noise, problem.query, problem.query_noise)))
 
     def read(result: tuple[Network, Network]) -> Tensor:
         """Turned to torch's layout: weights of Linears are [..., in, out] here."""

@@ -175,7 +175,7 @@ def _autograd_outside(problem: Problem, which: Pass, shared: bool) -> Step:
 
 def _vjp_outside(problem: Problem, which: Pass, shared: bool) -> Step:
     (g, d), losses = parameters(problem), _vmapped_losses(problem, shared)
-    one, zero = torch.ones(()), torch.zeros(())
+    one, zero = problem.phi.new_ones(()), problem.phi.new_zeros(())
 
     def run() -> Players:
         _, pull = vjp(losses, g, d)
