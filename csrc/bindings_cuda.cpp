@@ -19,25 +19,37 @@ class CudaEngine {
       : storage_(Storage::parse(storage)),
         launcher_(device < 0 ? cuda::host_launcher(shared) : cuda::device_launcher(device)) {
     game.keep_all = storage_.mode == Storage::Mode::all;
-    launches_ = std::make_unique<cuda::Launches>(plan, game, launcher_->shared());
+    launches_ = std::make_unique<cuda::Launches>(plan, game);
   }
 
   Program& program() { return launches_->program(); }
   int64_t saved_elements(int steps) { return launches_->saved_elements(schedule_storage(storage_, steps), steps); }
 
-  cuda::Prepared prepare_adapt(int steps) { return launches_->adapt(schedule_storage(storage_, steps), steps); }
-  cuda::Prepared prepare_pullback(const std::vector<std::string>& support, const std::vector<std::string>& keep,
-                                  bool rates, bool scaled, int steps) {
-    return launches_->pullback(schedule_storage(storage_, steps), halves_of(support, keep), rates, scaled, steps);
+  // For calls with this many tasks, or with others for which `room` is the same.
+  std::pair<int64_t, int64_t> room(int64_t tasks) const {
+    const cuda::SharedRoom room = launcher_->room(tasks);
+    return {room.wanted, room.most};
   }
-  cuda::Prepared prepare_meta_gradient(int steps, int samples, int queries, std::pair<double, double> losses,
-                                       bool second_order, bool rates, bool scaled) {
+  cuda::Prepared prepare_adapt(int64_t tasks, int steps) {
+    return launches_->adapt(schedule_storage(storage_, steps), steps, launcher_->room(tasks));
+  }
+  cuda::Prepared prepare_pullback(int64_t tasks, const std::vector<std::string>& support,
+                                  const std::vector<std::string>& keep, bool rates, bool scaled, int steps) {
+    return launches_->pullback(schedule_storage(storage_, steps), halves_of(support, keep), rates, scaled, steps,
+                               launcher_->room(tasks));
+  }
+  cuda::Prepared prepare_meta_gradient(int64_t tasks, int steps, int samples, int queries,
+                                       std::pair<double, double> losses, bool second_order, bool rates, bool scaled) {
     return launches_->meta_gradient(
         schedule_storage(storage_, steps),
-        {steps, samples, queries, {losses.first, losses.second}, second_order, rates, scaled});
+        {steps, samples, queries, {losses.first, losses.second}, second_order, rates, scaled}, launcher_->room(tasks));
   }
-  cuda::Prepared prepare_gradients(bool full) { return launches_->gradients(full); }
-  cuda::Prepared prepare_generate(int batch, bool vjp) { return launches_->generate(batch, vjp); }
+  cuda::Prepared prepare_gradients(int64_t tasks, bool full) {
+    return launches_->gradients(full, launcher_->room(tasks));
+  }
+  cuda::Prepared prepare_generate(int64_t tasks, int batch, bool vjp) {
+    return launches_->generate(batch, vjp, launcher_->room(tasks));
+  }
 
   void adapt(const cuda::Prepared& prepared, const py::dict& d) {
     const auto c = adapt_call<float>(d);
@@ -120,6 +132,7 @@ void bind_cuda(py::module_& m) {
            py::arg("storage"), py::arg("device"), py::arg("shared") = 0)
       .def_property_readonly("program", &E::program, py::return_value_policy::reference_internal)
       .def("saved_elements", &E::saved_elements)
+      .def("room", &E::room)
       .def("prepare_adapt", &E::prepare_adapt, py::keep_alive<0, 1>())
       .def("prepare_pullback", &E::prepare_pullback, py::keep_alive<0, 1>())
       .def("prepare_meta_gradient", &E::prepare_meta_gradient, py::keep_alive<0, 1>())

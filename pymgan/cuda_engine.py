@@ -44,18 +44,22 @@ class CudaEngine(AddressEngine):
         """The address of torch's current stream."""
         return int(torch.cuda.current_stream(self.device).cuda_stream)
 
-    def _prepared(self, what: str, shape: tuple[Any, ...]) -> Any:
+    def _prepared(self, what: str, tasks: int, shape: tuple[Any, ...]) -> Any:
         """The core's launch for calls of this shape; its constants are uploaded once."""
-        key = (what, *(tuple(part) if isinstance(part, list) else part for part in shape))
+        key = (
+            what,
+            self._core.room(tasks),
+            *(tuple(part) if isinstance(part, list) else part for part in shape),
+        )
         if key not in self._launches:
-            launch = getattr(self._core, f"prepare_{what}")(*shape)
+            launch = getattr(self._core, f"prepare_{what}")(tasks, *shape)
             constants = torch.frombuffer(bytearray(launch.constants), dtype=torch.uint8).to(self.device)
             launch.place(constants.data_ptr())
             self._launches[key] = launch, constants
         return self._launches[key][0]
 
     def _execute(self, what: str, shape: tuple[Any, ...], call: dict[str, Any]) -> None:
-        launch = self._prepared(what, shape)
+        launch = self._prepared(what, call["tasks"], shape)
         workspace = self._pool.take(call["tasks"] * launch.workspace)
         call = {**call, "threads": 1, "workspace": workspace.data_ptr(), "stream": self._stream()}
         getattr(self._core, what)(launch, call)

@@ -62,6 +62,11 @@ def test_a_small_game_lives_in_shared_memory() -> None:
     assert resident(ring(SM_80)) == {"temps", "before the step"}
 
 
+def test_many_tasks_share_a_multiprocessor() -> None:
+    """Two blocks of it, each with its temps."""
+    assert resident(ring(SM_90), tasks=8) == {"temps"}
+
+
 def test_a_team_needs_all_in_global_memory() -> None:
     """Without room for the temps nothing is shared: blocks of a team do not see each other's buffers."""
     assert not resident(ring(1 << 10))

@@ -26,6 +26,8 @@
 
 namespace pymgan::cuda {
 
+struct Code;
+
 inline constexpr int kWarp = 32;
 inline constexpr int kThreads = 256;  // of a block
 inline constexpr int kWarps = kThreads / kWarp;
@@ -36,8 +38,11 @@ inline constexpr int kMostBlocks = 8;  // of a team: what a cluster may have any
 
 class Block {
  public:
-  // partial: [kWarps], shared; blocks: of the team, of which this is number `rank`
-  __device__ Block(double* partial, int blocks, int rank) : partial_(partial), blocks_(blocks), rank_(rank) {}
+  // partial: [2 kWarps], shared; codes: [2], shared; blocks: of the team, of which this is number `rank`
+  __device__ Block(double* partial, Code* codes, int blocks, int rank)
+      : partial_(partial), codes_(codes), blocks_(blocks), rank_(rank) {}
+
+  __device__ __forceinline__ Code* codes() const { return codes_; }
 
   // A phase: f(i) for i < n.
   template <class F>
@@ -64,18 +69,26 @@ class Block {
     return reduce(own);
   }
 
-  // The sum of what every thread has of its own.
+  // The sum of what every thread has of its own; of two such numbers.
   __device__ __forceinline__ double reduce(double own) {
-    for (int step = kWarp / 2; step > 0; step /= 2) own += __shfl_xor_sync(0xffffffffu, own, step);
-    if (threadIdx.x % kWarp == 0) partial_[threadIdx.x / kWarp] = own;
+    double none = 0;
+    reduce(own, none);
+    return own;
+  }
+  __device__ __forceinline__ void reduce(double& own, double& other) {
+    for (int step = kWarp / 2; step > 0; step /= 2) {
+      own += __shfl_xor_sync(0xffffffffu, own, step);
+      other += __shfl_xor_sync(0xffffffffu, other, step);
+    }
+    const int warp = threadIdx.x / kWarp;
+    if (threadIdx.x % kWarp == 0) partial_[warp] = own, partial_[kWarps + warp] = other;
     barrier();
-    own = 0;
+    own = other = 0;
     for (int block = 0; block < blocks_; ++block) {
       const double* partial = of(block);
-      for (int warp = 0; warp < kWarps; ++warp) own += partial[warp];
+      for (int warp = 0; warp < kWarps; ++warp) own += partial[warp], other += partial[kWarps + warp];
     }
     barrier();
-    return own;
   }
 
  private:
@@ -94,6 +107,7 @@ class Block {
   }
 
   double* partial_;
+  Code* codes_;
   int blocks_, rank_;
 };
 
@@ -124,6 +138,8 @@ class Block {
  public:
   explicit Block(uint64_t seed) : random_(seed) {}
 
+  Code* codes() const { return nullptr; }
+
   template <class F>
   void each(int n, F f) {
     // i -> (first + i * step) mod n meets every element once if step and n have no common factor.
@@ -142,6 +158,7 @@ class Block {
   }
 
   double reduce(double own) { return own; }
+  void reduce(double&, double&) {}
 
   template <class F>
   double sum(int n, F f) {

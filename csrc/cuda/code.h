@@ -21,8 +21,8 @@ struct Operand {
   int8_t player = -1;  // of a parameter-shaped value; -1: both
 };
 
-// Instr, see program.h.
-struct Code {
+// Instr, see program.h. Copied 16 bytes at a time.
+struct alignas(16) Code {
   Op op = Op::fill;
   uint8_t players = kBoth;
   Player player = Player::generator;

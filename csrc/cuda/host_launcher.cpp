@@ -11,7 +11,9 @@ class HostLauncher final : public Launcher {
  public:
   explicit HostLauncher(int64_t shared) : shared_(shared) {}
 
-  int64_t shared() const override { return shared_; }
+  SharedRoom room(int64_t tasks) const override {
+    return {tasks >= 2 * kMultiprocessors ? shared_ / 2 : shared_, shared_};
+  }
   Occupancy occupancy(const Launch&, int64_t) const override { return {}; }
   void adapt(const Launch& launch, const cpu::AdaptCall<float>& call, void*) override {
     for_tasks(launch, call.tasks, [&](auto&... block) { TaskCall(block...).adapt(call); });
@@ -53,6 +55,8 @@ class HostLauncher final : public Launcher {
       f(block, launch, task, shared);
     }
   }
+
+  static constexpr int64_t kMultiprocessors = 4;  // that the host plays
 
   int64_t shared_;
   std::atomic<uint64_t> seed_{1};  // of the order of threads

@@ -10,6 +10,51 @@
 
 namespace pymgan::cuda {
 
+#ifdef __CUDACC__
+
+// A list's instructions, one after the other: the next is on its way to shared memory while this one is executed.
+class Ahead {
+ public:
+  // two: [2], shared
+  __device__ Ahead(Code* two, const Code* list, int count) : two_(two), list_(list), count_(count) {
+    __syncthreads();  // another list's last may still be read
+    start(0);
+  }
+  __device__ __forceinline__ const Code& operator[](int i) {
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    __syncthreads();
+    start(i + 1);
+    return two_[i % 2];
+  }
+
+ private:
+  __device__ __forceinline__ void start(int i) {
+    constexpr int pieces = sizeof(Code) / 16;
+    static_assert(sizeof(Code) % 16 == 0 && pieces <= kThreads);
+    if (i >= count_ || threadIdx.x >= pieces) return;
+    const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(two_ + i % 2)) + 16 * threadIdx.x;
+    const char* from = reinterpret_cast<const char*>(list_ + i) + 16 * threadIdx.x;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+  }
+
+  Code* two_;
+  const Code* list_;
+  int count_;
+};
+
+#else
+
+class Ahead {
+ public:
+  Ahead(Code*, const Code* list, int) : list_(list) {}
+  const Code& operator[](int i) const { return list_[i]; }
+
+ private:
+  const Code* list_;
+};
+
+#endif
+
 class Interpreter {
  public:
   PYMGAN_DEVICE Interpreter(Block& block, const Tables& tables, Task& task, bool fast)
@@ -17,8 +62,9 @@ class Interpreter {
 
   PYMGAN_DEVICE void run(const Code* code, int count) {
     for (int p = 0; p < 2; ++p) o.task.squares[p] = o.task.spoilt[p] = 0;
+    Ahead list(o.block.codes(), code, count);
     for (int i = 0; i < count; ++i) {
-      const Code& c = code[i];
+      const Code& c = list[i];
       // An update carries an inactive player's parameters over, and a step without players has its power iteration.
       if (!(c.players & o.task.active) && c.op != Op::update && c.op != Op::spectral_iterate) continue;
       execute(c);

@@ -27,10 +27,11 @@ struct Work {
 };
 
 __global__ void __launch_bounds__(kThreads, 2) run(const __grid_constant__ Work work) {
-  __shared__ double partial[kWarps];
+  __shared__ double partial[2 * kWarps];
+  __shared__ __align__(16) char codes[2 * sizeof(Code)];
   extern __shared__ float4 buffers[];
   const int team = work.team;
-  Block block(partial, team, blockIdx.x % team);
+  Block block(partial, reinterpret_cast<Code*>(codes), team, blockIdx.x % team);
   float* const shared = reinterpret_cast<float*>(buffers);
   if (work.kind == Kind::meta_gradient)
     return MetaGradient(block, work.launch, blockIdx.x / team, shared, work.meta).run();
@@ -87,7 +88,12 @@ class DeviceLauncher final : public Launcher {
     check(cudaFuncSetAttribute(run, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes_), "shared memory");
   }
 
-  int64_t shared() const override { return shared_bytes_ / static_cast<int>(sizeof(float)); }
+  // Where the tasks fill the device twice, two blocks on a multiprocessor hide each other's waits.
+  SharedRoom room(int64_t tasks) const override {
+    const int64_t most = shared_bytes_ / static_cast<int>(sizeof(float));
+    const int64_t half = (shared_bytes_ - kReserved - static_cast<int>(kernel_.sharedSizeBytes)) / 2 / 16 * 4;
+    return {tasks >= 2 * multiprocessors_ ? half : most, most};
+  }
 
   Occupancy occupancy(const Launch& launch, int64_t tasks) const override {
     const OnDevice on(device_);
@@ -182,6 +188,8 @@ class DeviceLauncher final : public Launcher {
     sum<<<multiprocessors_, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(work);
     check(cudaGetLastError(), "launch");
   }
+
+  static constexpr int kReserved = 1024;  // bytes of shared memory that each block takes beside its own
 
   int device_;
   cudaFuncAttributes kernel_{};

@@ -49,7 +49,11 @@ class Launches::Lists {
 // task.
 class Launches::Plot {
  public:
-  Plot(Places& places, int64_t shared, int64_t arena) : places_(places), shared_(arena <= shared ? shared : 0) {
+  Plot(Places& places, SharedRoom room, int64_t arena)
+      : places_(places),
+        shared_(arena <= room.wanted ? room.wanted
+                : arena <= room.most ? room.most
+                                     : 0) {
     places_.arena = near("temps", arena);
   }
 
@@ -86,8 +90,7 @@ class Launches::Plot {
   int64_t shared_;
 };
 
-Launches::Launches(const Plan& plan, const Game& game, int64_t shared)
-    : program_(plan, game, cuda_target()), encoding_(program_), shared_(shared) {
+Launches::Launches(const Plan& plan, const Game& game) : program_(plan, game, cuda_target()), encoding_(program_) {
   find_flat();
   for (Optimiser kind : game.optimisers) kinds_.push_back(static_cast<uint8_t>(kind));
 }
@@ -139,13 +142,13 @@ void Launches::add_steps(Launch& l, const StorageSchedule& storage, int steps, L
   l.saved_each = saved_elements(storage, steps);
 }
 
-Prepared Launches::adapt(const StorageSchedule& storage, int steps) {
-  return Prepared([this, storage, steps](Image& image) {
+Prepared Launches::adapt(const StorageSchedule& storage, int steps, SharedRoom room) {
+  return Prepared([this, storage, steps, room](Image& image) {
     Launch l = start(image);
     Lists lists(program_.layout());
     add_steps(l, storage, steps, lists, image);
     l.codes = image.put(lists.codes());
-    Plot plot(l.places, shared_, lists.arena());
+    Plot plot(l.places, room, lists.arena());
     plot.steps(snapshot(), 0);
     l.places.residual = plot.far("residuals", program_.residual_elements());
     l.places.scale = plot.far("rates", program_.layout().total);
@@ -178,8 +181,8 @@ void Launches::place_pull(Launch& l, const StorageSchedule& storage, bool rates,
 }
 
 Prepared Launches::pullback(const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates, bool scaled,
-                            int steps) {
-  return Prepared([this, storage, halves, rates, scaled, steps](Image& image) {
+                            int steps, SharedRoom room) {
+  return Prepared([this, storage, halves, rates, scaled, steps, room](Image& image) {
     Launch l = start(image);
     Lists lists(program_.layout());
     add_steps(l, storage, steps, lists, image);
@@ -187,14 +190,14 @@ Prepared Launches::pullback(const StorageSchedule& storage, const std::vector<Ha
     l.halves = image.put(halves);
     l.cotangents = static_cast<int32_t>(halves.size());
     l.codes = image.put(lists.codes());
-    Plot plot(l.places, shared_, lists.arena());
+    Plot plot(l.places, room, lists.arena());
     place_pull(l, storage, rates, plot);
     return Plotted{l, plot.buffers};
   });
 }
 
-Prepared Launches::meta_gradient(const StorageSchedule& storage, const MetaShape& shape) {
-  return Prepared([this, storage, shape](Image& image) {
+Prepared Launches::meta_gradient(const StorageSchedule& storage, const MetaShape& shape, SharedRoom room) {
+  return Prepared([this, storage, shape, room](Image& image) {
     const Game& game = program_.game();
     const Layout& layout = program_.layout();
     const bool plays = shape.losses[0] != 0 || shape.losses[1] != 0;
@@ -219,7 +222,7 @@ Prepared Launches::meta_gradient(const StorageSchedule& storage, const MetaShape
       l.generate_vjp = lists.add(program_.generate_vjp(shape.samples));
     }
     l.codes = image.put(lists.codes());
-    Plot plot(l.places, shared_, lists.arena());
+    Plot plot(l.places, room, lists.arena());
     const int64_t vectors = l.cotangents * layout.total;
     if (shape.second_order) {
       place_pull(l, storage, shape.rates, plot);
@@ -239,13 +242,13 @@ Prepared Launches::meta_gradient(const StorageSchedule& storage, const MetaShape
   });
 }
 
-Prepared Launches::list(Listing Launch::* which, const Procedure& procedure) {
-  return Prepared([this, which, &procedure](Image& image) {
+Prepared Launches::list(Listing Launch::* which, const Procedure& procedure, SharedRoom room) {
+  return Prepared([this, which, &procedure, room](Image& image) {
     Launch l = start(image);
     Lists lists(program_.layout());
     l.*which = lists.add(procedure);
     l.codes = image.put(lists.codes());
-    Plot plot(l.places, shared_, lists.arena());
+    Plot plot(l.places, room, lists.arena());
     l.places.phi = plot.near("phi", program_.layout().total);
     l.places.spectral = plot.far("(u, v)", program_.layout().spectral_size);
     l.places.gradient = plot.far("gradient", 2 * program_.layout().total);

@@ -63,6 +63,12 @@ class Prepared {
   Launch launch_;
 };
 
+// Elements of shared memory for a task's buffers: if the temps fit into the first, that many, so that a multiprocessor
+// holds several blocks; else the second, if they fit there; else none.
+struct SharedRoom {
+  int64_t wanted = 0, most = 0;
+};
+
 // What a meta-gradient's launch depends on.
 struct MetaShape {
   int steps = 0, samples = 0, queries = 0;
@@ -72,20 +78,19 @@ struct MetaShape {
 
 class Launches {
  public:
-  // shared: elements of shared memory that a block may have for a task's buffers
-  Launches(const Plan& plan, const Game& game, int64_t shared);
+  Launches(const Plan& plan, const Game& game);
 
   Program& program() { return program_; }
   int64_t saved_elements(const StorageSchedule& storage, int steps) const;
 
-  Prepared adapt(const StorageSchedule& storage, int steps);
+  Prepared adapt(const StorageSchedule& storage, int steps, SharedRoom room);
   Prepared pullback(const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates, bool scaled,
-                    int steps);
-  Prepared meta_gradient(const StorageSchedule& storage, const MetaShape& shape);
-  Prepared gradients(bool full) { return list(&Launch::gradients, program_.gradients(full)); }
-  Prepared generate(int batch, bool vjp) {
-    return vjp ? list(&Launch::generate_vjp, program_.generate_vjp(batch))
-               : list(&Launch::generate, program_.generate(batch));
+                    int steps, SharedRoom room);
+  Prepared meta_gradient(const StorageSchedule& storage, const MetaShape& shape, SharedRoom room);
+  Prepared gradients(bool full, SharedRoom room) { return list(&Launch::gradients, program_.gradients(full), room); }
+  Prepared generate(int batch, bool vjp, SharedRoom room) {
+    return vjp ? list(&Launch::generate_vjp, program_.generate_vjp(batch), room)
+               : list(&Launch::generate, program_.generate(batch), room);
   }
 
  private:
@@ -97,14 +102,13 @@ class Launches {
   void add_pulls(Launch& l, const StorageSchedule& storage, const std::vector<Halves>& halves, bool rates, bool scaled,
                  Lists& lists, Image& image);
   void place_pull(Launch& l, const StorageSchedule& storage, bool rates, Plot& plot) const;
-  Prepared list(Listing Launch::* which, const Procedure& procedure);
+  Prepared list(Listing Launch::* which, const Procedure& procedure, SharedRoom room);
   int64_t snapshot() const {
     return program_.layout().total * (1 + program_.moments()) + program_.layout().spectral_size;
   }
 
   Program program_;
   Encoding encoding_;
-  int64_t shared_;
   std::vector<int32_t> flat_;  // of every packed element its place in torch's phi; -1: padding
   std::vector<uint8_t> kinds_;
 };

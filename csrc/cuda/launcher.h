@@ -25,8 +25,8 @@ struct Occupancy {
 class Launcher {
  public:
   virtual ~Launcher() = default;
-  // Elements of shared memory that a block may have for its buffers.
-  virtual int64_t shared() const = 0;
+  // For calls with this many tasks.
+  virtual SharedRoom room(int64_t tasks) const = 0;
   virtual Occupancy occupancy(const Launch& launch, int64_t tasks) const = 0;
   // stream: cudaStream_t of the device, on which the call goes on after this returns.
   virtual void adapt(const Launch& launch, const cpu::AdaptCall<float>& call, void* stream) = 0;

@@ -148,12 +148,7 @@ class Products {
       outer_tiles<2>(c, w, sink);
     else
       outer_tiles<4>(c, w, sink);
-    const int inputs = w.taps * w.k, spare = w.ld - inputs;
-    if (!c.accumulate && spare > 0)
-      o.block.each(w.n * spare, [&](int i) { sink.clear(i / spare * w.ld + inputs + i % spare); });
     look(c, sink);
-    const WindowRecord* window = c.window < 0 ? nullptr : &o.t.windows[2 * c.window];
-    bias(c, w, window, window ? site_ld(window->out_sites, w.n) : 0);
   }
 
   // The same with numbers that elements share.
@@ -190,6 +185,7 @@ class Products {
 
   // Rows of out are samples.
   struct FlatForm {
+    static constexpr bool kWide = true;
     const Code& c;
     const TensorRecord& w;
     int ld;
@@ -213,6 +209,7 @@ class Products {
   };
   // Rows of out are the sites of a group, sample after sample.
   struct WindowForm {
+    static constexpr bool kWide = false;
     const Code& c;
     const TensorRecord& w;
     const WindowRecord& window;
@@ -235,12 +232,12 @@ class Products {
     }
   };
 
-  // Rows m < count of out; narrow tiles where wide ones would leave warps idle.
+  // Rows m < count of out; narrow tiles where wide ones would leave warps idle, or want more registers than there are.
   template <class Form>
   PYMGAN_DEVICE void tiles(const Code& c, const TensorRecord& w, const Form& form, int count) {
-    if (up(count, kTileRows) * up(form.width(), 2 * kTileColumns) < o.block.warp_count())
+    if (!Form::kWide || up(count, kTileRows) * up(form.width(), 2 * kTileColumns) < o.block.warp_count())
       tiles_of<2>(c, w, form, count);
-    else
+    else if constexpr (Form::kWide)
       tiles_of<4>(c, w, form, count);
   }
 
@@ -338,13 +335,18 @@ class Products {
     PYMGAN_DEVICE void clear(int i) const { out[i] = theta ? theta[i] : 0.f; }
   };
 
+  // Tiles of the weight, padding included, and after those the bias, a warp 32 of it.
   template <int N>
   PYMGAN_DEVICE void outer_tiles(const Code& c, const TensorRecord& w, Sink& sink) {
     const WindowRecord* window = c.window < 0 ? nullptr : &o.t.windows[2 * c.window];
-    const int row_tiles = up(w.n, kTileRows), column_tiles = up(w.k, 8 * N);
+    const int spare = w.ld - w.taps * w.k;  // behind each row
+    const int row_tiles = up(w.n, kTileRows), column_tiles = up(w.k + spare, 8 * N);
     const int in_ld = window ? site_ld(window->in_sites, w.k) : 0,
               out_ld = window ? site_ld(window->out_sites, w.n) : 0;
-    o.block.warps(w.taps * row_tiles * column_tiles, [&](int number) {
+    const int tiles = w.taps * row_tiles * column_tiles;
+    const int bias_tiles = o.bias_at(c.out) ? up(w.bias_size, kWarp) : 0;
+    o.block.warps(tiles + bias_tiles, [&](int number) {
+      if (number >= tiles) return bias(c, w, window, out_ld, (number - tiles) * kWarp, sink);
       const int tap = number / (row_tiles * column_tiles), rest = number % (row_tiles * column_tiles);
       const int n0 = rest / column_tiles * kTileRows, k0 = rest % column_tiles * 8 * N;
       Tile<N> tile;
@@ -366,9 +368,15 @@ class Products {
                       Pairs{a, o.t.numbers + window->pair_out + first[0], pairs, samples, delta.ld, out_ld, n0, w.n},
                       Pairs{b, o.t.numbers + window->pair_in + first[0], pairs, samples, h.ld, in_ld, k0, w.k});
       }
+      const int width = tap == w.taps - 1 ? w.k + spare : w.k;
       tile.each([&](int r, int column, float value) {
         const int n = n0 + Tile<N>::row(r), k = k0 + column;
-        if (n < w.n && k < w.k) sink.put(n * w.ld + tap * w.k + k, value);
+        if (n >= w.n || k >= width) return;
+        const int at = n * w.ld + tap * w.k + k;
+        if (k < w.k)
+          sink.put(at, value);
+        else if (!c.accumulate)
+          sink.clear(at);
       });
     });
   }
@@ -376,29 +384,32 @@ class Products {
   PYMGAN_DEVICE void look(const Code& c, const Sink& sink) {
     if (!sink.theta) return;
     const int p = index_of(c.player);
-    o.task.squares[p] += o.block.reduce(sink.squares);
-    o.task.spoilt[p] += o.block.reduce(sink.spoilt);
+    double squares = sink.squares, spoilt = sink.spoilt;
+    o.block.reduce(squares, spoilt);
+    o.task.squares[p] += squares, o.task.spoilt[p] += spoilt;
   }
 
-  PYMGAN_DEVICE void bias(const Code& c, const TensorRecord& w, const WindowRecord* window, int out_ld) {
-    float* out = o.bias_at(c.out);
-    if (!out) return;
-    Sink sink(o, c, out, o.bias_at(c.theta), o.bias_at(c.rate_scale));
+  // Elements `first` to `first` + 31 of a bias, by a warp; what it finds is the weight's sink's.
+  PYMGAN_DEVICE void bias(const Code& c, const TensorRecord& w, const WindowRecord* window, int out_ld,
+                          int first_of_all, Sink& found) {
+    Sink sink(o, c, o.bias_at(c.out), o.bias_at(c.theta), o.bias_at(c.rate_scale));
     const float* delta = o.at(c.b0);
     const int sites = window && w.bias_sites == 1 ? window->out_sites : 1;
-    o.block.each(w.bias_size, [&](int i) {
-      const int site = i / w.bias_ld, n = i % w.bias_ld;
+    lanes(w.bias_size - first_of_all < kWarp ? w.bias_size - first_of_all : kWarp, [&](int lane) {
+      const int i = first_of_all + lane, site = i / w.bias_ld, n = i % w.bias_ld;
       if (site >= w.bias_sites || n >= w.n) {
         if (!c.accumulate) sink.clear(i);
         return;
       }
-      const int first = (w.bias_sites > 1 ? site * out_ld : 0) + n;
-      float sum = 0;
-      for (int m = 0; m < c.rows0; ++m)
-        for (int s = 0; s < sites; ++s) sum += delta[m * c.b0.ld + first + s * out_ld];
-      sink.put(i, sum);
+      const float* x = delta + (w.bias_sites > 1 ? site * out_ld : 0) + n;
+      float sums[4] = {};  // of every fourth row: four loads at a time
+      for (int m = 0; m < c.rows0; m += 4)
+        for (int s = 0; s < sites; ++s) PYMGAN_UNROLL
+      for (int j = 0; j < 4; ++j)
+        if (m + j < c.rows0) sums[j] += x[(m + j) * c.b0.ld + s * out_ld];
+      sink.put(i, (sums[0] + sums[1]) + (sums[2] + sums[3]));
     });
-    look(c, sink);
+    found.squares += sink.squares, found.spoilt += sink.spoilt;
   }
 
   PYMGAN_DEVICE_CALL void diagonal_outer(const Code& c, const TensorRecord& w) {

@@ -37,7 +37,7 @@ Pulled run(cuda::Launcher& launcher, cuda::Launches& launches, const Trial<float
   Buffer<float> saved(tasks * launches.saved_elements(storage, static_cast<int>(steps)));
   std::vector<uint8_t> valid(tasks);
   std::vector<int64_t> done(tasks);
-  Ready adapt(launches.adapt(storage, static_cast<int>(steps)), tasks);
+  Ready adapt(launches.adapt(storage, static_cast<int>(steps), launcher.room(tasks)), tasks);
   cpu::AdaptCall<float> a;
   a.tasks = tasks, a.steps = static_cast<int>(steps);
   a.batches = trial.batches(0), a.schedule = trial.schedule();
@@ -51,7 +51,7 @@ Pulled run(cuda::Launcher& launcher, cuda::Launches& launches, const Trial<float
   p.tasks = tasks, p.steps = static_cast<int>(steps);
   p.batches = a.batches, p.schedule = a.schedule, p.rates = true;
   p.halves = {{kBoth, kBoth}, {kBoth, kGenerator}};
-  Ready pull(launches.pullback(storage, p.halves, true, false, a.steps), tasks);
+  Ready pull(launches.pullback(storage, p.halves, true, false, a.steps, launcher.room(tasks)), tasks);
   p.valid = valid.data(), p.saved = saved.data(), p.v = trial.v.data();
   p.v0 = r.v0.data(), p.v_moment0 = r.v_moment0.data(), p.d_rate = r.d_rate.data(), p.d_scale = r.d_scale.data();
   launcher.pullback(pull.launch(), cuda::arguments(p), nullptr);
@@ -60,7 +60,7 @@ Pulled run(cuda::Launcher& launcher, cuda::Launches& launches, const Trial<float
   g.tasks = tasks, g.full = true;
   g.batches = a.batches, g.phi = trial.phi0.data(), g.phi_task = parameters;
   Buffer<float> losses(tasks * cpu::kTrace, 0.f);
-  Ready gradients(launches.gradients(true), tasks);
+  Ready gradients(launches.gradients(true, launcher.room(tasks)), tasks);
   g.gradient = r.gradient.data(), g.trace = losses.data();
   launcher.gradients(gradients.launch(), g, nullptr);
   for (const auto* b : {&r.phi, &r.moment, &r.v0, &r.v_moment0, &r.d_scale, &r.gradient, &trace, &saved, &adapt.room,
@@ -75,7 +75,7 @@ void check(const cpu::Isa& set, const Plan& plan, Game game) {
     Trial<float> trial(set.f32(), plan, game, 2, 3);
     static const int64_t shared[] = {0, 1 << 12, 1 << 16};
     const auto launcher = cuda::host_launcher(shared[draw(0, 2)]);
-    cuda::Launches launches(plan, game, launcher->shared());
+    cuda::Launches launches(plan, game);
     const Pulled one = run(*launcher, launches, trial, storage), two = run(*launcher, launches, trial, storage);
     expect(one.phi.same(two.phi) && one.moment.same(two.moment) && one.v0.same(two.v0) &&
                one.v_moment0.same(two.v_moment0) && one.d_scale.same(two.d_scale) && one.gradient.same(two.gradient),
@@ -86,10 +86,15 @@ void check(const cpu::Isa& set, const Plan& plan, Game game) {
     for (int64_t i = 0; i < trial.real.size(); ++i) exact.real[i] = trial.real[i];
     for (int64_t i = 0; i < trial.v.size(); ++i) exact.v[i] = trial.v[i];
     const auto wanted = exact.run(storage, 1);
-    double off = 0, size = 0;
-    for (int64_t i = 0; i < one.v0.size(); ++i)
-      off += std::pow(one.v0[i] - wanted.v0[i], 2), size += std::pow(wanted.v0[i], 2);
-    expect(std::sqrt(off) <= 1e-3 * std::sqrt(size), "v0 is off by " + std::to_string(std::sqrt(off / size)));
+    auto distance = [&](const Buffer<float>& got) {
+      double off = 0, size = 0;
+      for (int64_t i = 0; i < got.size(); ++i)
+        off += std::pow(got[i] - wanted.v0[i], 2), size += std::pow(wanted.v0[i], 2);
+      return std::sqrt(off / size);
+    };
+    // How well the game is conditioned, the cpu engine's float32 says.
+    const double off = distance(one.v0), cpu = distance(trial.run(storage, 1).v0);
+    expect(off <= 1e-5 + 3 * cpu, "v0 is off by " + std::to_string(off) + ", the cpu engine's " + std::to_string(cpu));
   }
 }
 
