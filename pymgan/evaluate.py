@@ -111,4 +111,4 @@ def evaluate(contenders: Sequence[Contender], batch: TaskBatch, *, seed: int) ->
 def score(contender: Contender, batch: TaskBatch, *, seed: int) -> dict[str, Tensor]:
     """Every metric [T] of one contender; a task that became non-finite counts as its last finite step."""
     fake, _ = generate_after(contender, batch, seed=seed)
-    return metrics.all_metrics(fake, batch)
+    return metrics.all_metrics(fake.cpu(), batch)

@@ -181,10 +181,10 @@ class Run:
         else:
             order = torch.Generator().manual_seed(seed)
             picks = [torch.randperm(len(support), generator=order)[:batch] for _ in range(count)]
-            data = Data(real=pool, indices=torch.stack(picks).to(torch.int32).unsqueeze(0))
+            data = Data(real=pool, indices=torch.stack(picks).to(engine.device, torch.int32).unsqueeze(0))
         start = self.parameters.to(engine.device, engine.dtype).unsqueeze(0)
         rng = Rng(seed=seed, tasks=torch.zeros(1, dtype=torch.int64))
-        adapted = engine.adapt(start, data, Schedule(rate=rates), rng)
+        adapted = engine.adapt(start, data, Schedule(rate=rates.to(engine.device)), rng)
         if not bool(adapted.trace.valid.all()):
             raise RuntimeError(
                 "the adaptation became non-finite; check that the images are in the range of the "

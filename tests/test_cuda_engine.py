@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,73 +17,57 @@ from pymgan.contract import Data, Objective, Rng, Schedule
 from pymgan.cuda_engine import CudaEngine
 from pymgan.engine import engines
 from tests.battery import check, fingerprint, measure
-from tests.cuda_host import CudaHostEngine
 from tests.engines import make
+from tests.face import tiny_run
 from tests.oracle_cases import Case, cases, draw, take
+from tests.traffic import SHARED, engine_of, row, shared_buffers, traffic
+from tests.traffic import cases as traffic_cases
 
 CASES = {case.name: case for case in cases()}
 SM_80, SM_90 = 163 << 10, 227 << 10  # bytes of shared memory that a block may have
 DEVICE = {info.name: info for info in engines()}["cuda"].available
 
 
-def ring(shared: int, storage: str = "all") -> CudaHostEngine:
-    """The bench's case, as a device with this much shared memory would have it."""
-    generator, discriminator = RING_MLP.networks(0)
-    gan = pymgan.GAN(generator, discriminator, latent=(RING_MLP.latent,))
-    return CudaHostEngine(
-        gan,
-        fakes=RING_MLP.batch,
-        reals=RING_MLP.batch,
-        play="simultaneous",
-        optimisers=("sgd",),
-        momentum=0.9,
-        eps=1e-8,
-        storage=storage,
-        shared=shared,
-    )
-
-
-def resident(engine: CudaHostEngine, tasks: int = 1) -> set[str]:
-    """The buffers of a task that are in shared memory in a meta-step."""
-    case = RING_MLP.altered(tasks=tasks)
-    problem = case.problem(0)
-    engine.meta_gradient(
-        problem.phi,
-        Data(problem.real, noise=problem.noise),
-        Schedule(torch.tensor([0.01, 0.01])),
-        Rng(0, torch.arange(tasks)),
-        Objective(problem.query, samples=0, losses=(1.0, 1.0), noise=problem.query_noise),
-    )
-    return {name for name, _, shared in engine.occupancy()["buffers"] if shared}
+def resident(shared: int, tasks: int = 1) -> set[str]:
+    """The buffers of ring-mlp that lie in shared memory in a meta-step."""
+    return set(shared_buffers(engine_of(RING_MLP, shared), RING_MLP.inner_steps, tasks))
 
 
 def test_a_small_game_lives_in_shared_memory() -> None:
     """The inner loop's parameters too, where v will be."""
-    assert resident(ring(SM_90)) == {"temps", "before the step", "v"}
-    assert resident(ring(SM_80)) == {"temps", "before the step"}
+    assert resident(SM_90) == {"temps", "before the step", "v"}
+    assert resident(SM_80) == {"temps", "before the step"}
 
 
 def test_many_tasks_share_a_multiprocessor() -> None:
     """Two blocks of it, each with its temps."""
-    assert resident(ring(SM_90), tasks=8) == {"temps"}
+    assert resident(SM_90, tasks=8) == {"temps"}
 
 
 def test_a_team_needs_all_in_global_memory() -> None:
     """Without room for the temps nothing is shared: blocks of a team do not see each other's buffers."""
-    assert not resident(ring(1 << 10))
+    assert not resident(1 << 10)
 
 
-def test_the_sizes_of_its_buffers_are_those_of_the_core() -> None:
-    engine = ring(SM_90)
+@pytest.mark.parametrize("name", traffic_cases())
+def test_the_documented_traffic_is_that_of_its_lists(name: str) -> None:
+    """docs/cuda.md: instructions, work, shared memory and global bytes of a meta-step."""
+    case = traffic_cases()[name]
+    page = Path(__file__).resolve().parent.parent.joinpath("docs", "cuda.md").read_text(encoding="utf-8")
+    assert row(name, traffic(engine_of(case, SHARED), case.inner_steps)) in page
+
+
+def test_what_it_reports_of_a_call() -> None:
+    engine = engine_of(RING_MLP, SM_90)
     with pytest.raises(RuntimeError, match="a call of this engine before"):
         engine.occupancy()
-    resident(engine)
+    z = torch.zeros(2, 3, RING_MLP.latent)
+    engine.generate(torch.zeros(engine.parameters), z)
     report = engine.occupancy()
-    assert (report["call"], report["tasks"]) == ("meta_gradient", 1)
+    assert (report["call"], report["tasks"]) == ("generate", 2)
     sizes = {name: size for name, size, _ in report["buffers"]}
-    shared = sum(size for _, size, where in report["buffers"] if where)
-    assert sizes["before the step"] >= 4 * engine.parameters
-    assert shared <= SM_90
+    assert sizes["phi"] >= 4 * engine.parameters
+    assert sum(size for _, size, shared in report["buffers"] if shared) <= SM_90
 
 
 def test_what_it_says_where_it_is_not_available() -> None:
@@ -154,6 +139,18 @@ def test_same_bits_from_call_to_call(tasks: int) -> None:
             fingerprint({n: v.cpu() for n, v in measure(engine, case, inputs).items()}) for _ in range(3)
         }
         assert len(prints) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("engine", ["cuda", "triton"])
+def test_a_whole_training_run(engine: str, tmp_path: Path) -> None:
+    """Near the cpu's: both start from the same parameters and see the same tasks and noise."""
+    there = tiny_run(tmp_path / engine, engine=engine, device="cuda")
+    here = tiny_run(tmp_path / "cpu", engine="cpu", device="cpu")
+    off = torch.linalg.vector_norm(there.parameters.cpu() - here.parameters)
+    assert float(off) < 1e-3 * float(torch.linalg.vector_norm(here.parameters))
+    few = there.adapt(torch.randn(4, 2))
+    assert bool(torch.isfinite(few.sample(5)).all())
 
 
 @pytest.mark.gpu

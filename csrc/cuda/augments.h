@@ -4,7 +4,7 @@
 #include "../augmentation.h"
 #include "noise.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 class Augments {
  public:
@@ -71,4 +71,4 @@ class Augments {
   Operands& o;
 };
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

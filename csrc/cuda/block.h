@@ -5,12 +5,16 @@
 //
 // The same headers compile for the host. A phase is then a loop over its elements in a random order, so that a phase
 // that reads what it writes itself, which wants a barrier, gives other results from run to run.
+//
+// What is compiled on both sides has names of its own on each (PYMGAN_SIDE): nvcc leaves host functions of these names,
+// too, that end the process.
 #pragma once
 
 #include <cstdint>
 
 #ifdef __CUDACC__
 #include <cooperative_groups.h>
+#define PYMGAN_SIDE on_device
 #define PYMGAN_DEVICE __device__ __forceinline__
 #define PYMGAN_DEVICE_CALL __device__ __noinline__  // what is compiled once
 #define PYMGAN_UNROLL _Pragma("unroll")
@@ -18,6 +22,7 @@
 #else
 #include <random>
 #include <vector>
+#define PYMGAN_SIDE on_host
 #define PYMGAN_DEVICE inline
 #define PYMGAN_DEVICE_CALL inline
 #define PYMGAN_UNROLL
@@ -25,8 +30,10 @@
 #endif
 
 namespace pymgan::cuda {
-
 struct Code;
+}
+
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 inline constexpr int kWarp = 32;
 inline constexpr int kThreads = 256;  // of a block
@@ -201,4 +208,4 @@ void one_lane(F f) {
 
 #endif
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

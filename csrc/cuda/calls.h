@@ -4,7 +4,7 @@
 #include "distances.h"
 #include "inner_loop.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 class TaskCall : public InnerLoop {
  public:
@@ -123,4 +123,4 @@ class TaskCall : public InnerLoop {
   }
 };
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

@@ -13,6 +13,8 @@ namespace pymgan::cuda {
 // How this engine lays out: weights by rows [n][pad(inputs)], rows of samples padded to 16 bytes.
 Target cuda_target();
 
+inline constexpr int kTrace = 8;  // loss_g, loss_d, norm_g, norm_d, fake mean and deviation, real mean and deviation
+
 struct Operand {
   int16_t slot = -1;   // a Slot; -1: absent
   int32_t offset = 0;  // in elements, from the slot's start

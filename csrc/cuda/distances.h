@@ -6,7 +6,7 @@
 
 #include "block.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 // a [n][features], b [m][features]; cotangent [n][features].
 PYMGAN_DEVICE_CALL double energy_distance(Block& block, const float* a, int n, const float* b, int m, int features,
@@ -37,4 +37,4 @@ PYMGAN_DEVICE_CALL double energy_distance(Block& block, const float* a, int n, c
   return block.reduce(value);
 }
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

@@ -6,7 +6,7 @@
 #include "real.h"
 #include "task.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 class Epilogue {
  public:
@@ -63,4 +63,4 @@ class Epilogue {
   float *out_, *pre_;
 };
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

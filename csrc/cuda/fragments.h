@@ -21,7 +21,7 @@
 
 #include "block.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 inline constexpr int kTileRows = 16, kTileColumns = 16;  // of the smallest tile; a wide one has columns twice
 inline constexpr int kChunk = 16;                        // of the contraction
@@ -270,4 +270,4 @@ class Tile {
 
 #endif
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

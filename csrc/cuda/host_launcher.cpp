@@ -2,7 +2,10 @@
 #include <limits>
 #include <vector>
 
+#include "calls.h"
 #include "launcher.h"
+#include "meta_gradient.h"
+#include "task_sums.h"
 
 namespace pymgan::cuda {
 namespace {

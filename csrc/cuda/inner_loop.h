@@ -4,7 +4,7 @@
 #include "interpreter.h"
 #include "records.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 class InnerLoop {
  public:
@@ -190,4 +190,4 @@ class InnerLoop {
   float* const shared;
 };
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

@@ -8,7 +8,7 @@
 #include "spectral_norms.h"
 #include "updates.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 #ifdef __CUDACC__
 
@@ -145,4 +145,4 @@ class Interpreter {
   SpectralNorms spectral;
 };
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

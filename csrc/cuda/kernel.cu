@@ -2,11 +2,16 @@
 // launch.
 #include <cuda_runtime.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 
+#include "calls.h"
 #include "launcher.h"
+#include "meta_gradient.h"
+#include "task_sums.h"
 
 namespace pymgan::cuda {
 namespace {
@@ -84,7 +89,9 @@ class DeviceLauncher final : public Launcher {
         attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device) - static_cast<int>(kernel_.sharedSizeBytes);
     multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount, device);
     most_threads_ = attribute(cudaDevAttrMaxThreadsPerMultiProcessor, device);
-    has_teams_ = attribute(cudaDevAttrComputeCapabilityMajor, device) >= 9;
+    cache_bytes_ = attribute(cudaDevAttrL2CacheSize, device);
+    if (attribute(cudaDevAttrComputeCapabilityMajor, device) < 9) team_ = 1;
+    if (const char* team = std::getenv("PYMGAN_CUDA_TEAM")) team_ = checked_team(team);
     check(cudaFuncSetAttribute(run, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes_), "shared memory");
   }
 
@@ -160,12 +167,24 @@ class DeviceLauncher final : public Launcher {
 
   static size_t bytes(const Launch& launch) { return launch.places.shared * sizeof(float); }
 
-  // As many blocks a task as keep the device busy, where buffers lie in global memory and clusters exist.
+  // Where buffers lie in global memory and clusters exist: as many blocks a task as keep the device busy, and up to
+  // four if the parameters and cotangents of all tasks at work would not fit into the second-level cache.
   int team_of(const Launch& launch, int64_t tasks) const {
+    if (launch.places.shared > 0) return 1;
+    if (team_ > 0) return team_;
     int team = 1;
-    if (!has_teams_ || launch.places.shared > 0) return team;
     while (team < kMostBlocks && tasks * team * 2 <= multiprocessors_) team *= 2;
+    const int64_t bytes = (1 + launch.cotangents) * launch.tables.total * static_cast<int64_t>(sizeof(float));
+    while (team < 4 && std::min<int64_t>(tasks, multiprocessors_ / team) * bytes > cache_bytes_) team *= 2;
     return team;
+  }
+
+  // For measurements.
+  static int checked_team(const char* text) {
+    const std::string team = text;
+    if (team != "1" && team != "2" && team != "4" && team != "8")
+      throw std::runtime_error("[cuda] PYMGAN_CUDA_TEAM: expected 1, 2, 4 or 8, got " + team);
+    return team[0] - '0';
   }
 
   void start(Work& work, int64_t tasks, void* stream) const {
@@ -193,8 +212,8 @@ class DeviceLauncher final : public Launcher {
 
   int device_;
   cudaFuncAttributes kernel_{};
-  int shared_bytes_ = 0, multiprocessors_ = 0, most_threads_ = 0;
-  bool has_teams_ = false;
+  int shared_bytes_ = 0, multiprocessors_ = 0, most_threads_ = 0, cache_bytes_ = 0;
+  int team_ = 0;  // 0: it depends
 };
 
 }  // namespace

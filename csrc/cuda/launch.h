@@ -6,9 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "calls.h"
-#include "meta_gradient.h"
-#include "task_sums.h"
+#include "records.h"
 
 namespace pymgan::cuda {
 

@@ -7,7 +7,7 @@
 #include "distances.h"
 #include "inner_loop.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 class MetaGradient : public InnerLoop {
  public:
@@ -127,4 +127,4 @@ class MetaGradient : public InnerLoop {
   const int size;  // of all cotangents
 };
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

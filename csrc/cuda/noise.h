@@ -5,7 +5,7 @@
 
 #include "task.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 struct Words {
   uint32_t w[4];
@@ -58,4 +58,4 @@ PYMGAN_DEVICE double uniform_of(const NoiseKey& key, int i) {
   return 0.5 * erfc(-normal<double>(key, i) * 0.70710678118654752440);
 }
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

@@ -5,7 +5,7 @@
 #include "epilogue.h"
 #include "fragments.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 // What a window shows: the rows are the sites of a sample, of those the ones of a group, which see the same taps.
 struct WindowRows {
@@ -445,4 +445,4 @@ class Products {
   bool fast_;  // one TF32 product instead of three
 };
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

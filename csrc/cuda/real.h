@@ -4,8 +4,9 @@
 #include <cmath>
 
 #include "../both.h"
+#include "block.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 struct Real {
   float v = 0;
@@ -29,4 +30,4 @@ PYMGAN_BOTH inline Real abs(Real a) { return fabsf(a.v); }
 PYMGAN_BOTH inline Real max(Real a, Real b) { return a.v < b.v ? b : a; }  // NaN in the first stays
 PYMGAN_BOTH inline Real where_positive(Real c, Real a, Real b) { return c.v > 0 ? a : b; }
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "../cpu/engine.h"
-#include "block.h"
 #include "code.h"
 
 namespace pymgan::cuda {

@@ -4,7 +4,7 @@
 #include "epilogue.h"
 #include "noise.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 class Rows {
  public:
@@ -136,4 +136,4 @@ class Rows {
   Operands& o;
 };
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

@@ -8,7 +8,7 @@
 #include "real.h"
 #include "task.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 class Scores {
  public:
@@ -140,4 +140,4 @@ class Scores {
   Operands& o;
 };
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

@@ -5,7 +5,7 @@
 
 #include "task.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 class SpectralNorms {
  public:
@@ -129,4 +129,4 @@ class SpectralNorms {
   Operands& o;
 };
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

@@ -5,11 +5,9 @@
 #include "block.h"
 #include "code.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 using cpu::NoiseKey;
-
-inline constexpr int kTrace = 8;  // loss_g, loss_d, norm_g, norm_d, fake mean and deviation, real mean and deviation
 
 struct Task {
   float* base[kSlots] = {};  // of every slot; read-only ones too
@@ -62,4 +60,4 @@ PYMGAN_DEVICE int padded(int n) { return (n + 3) / 4 * 4; }
 PYMGAN_DEVICE int site_ld(int sites, int channels) { return sites == 1 ? channels : padded(channels); }
 PYMGAN_DEVICE bool is_finite(double x) { return x - x == 0; }
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

@@ -3,7 +3,7 @@
 
 #include "records.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 // What a pull-back with weights sums over tasks: v0 [C], then v_moment0 [C][moments], then with rates d_scale [C].
 PYMGAN_DEVICE int64_t weighted_vectors(const Launch& l, const PullArguments& call) {
@@ -47,4 +47,4 @@ PYMGAN_DEVICE void mean_descent(const Launch& l, const cpu::MetaCall<float>& cal
   call.gradient[l.flat[i]] = valid > 0 ? sum / static_cast<float>(valid) : 0.f;
 }
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

@@ -7,7 +7,7 @@
 #include "real.h"
 #include "task.h"
 
-namespace pymgan::cuda {
+namespace pymgan::cuda::inline PYMGAN_SIDE {
 
 class Updates {
  public:
@@ -127,4 +127,4 @@ class Updates {
   Operands& o;
 };
 
-}  // namespace pymgan::cuda
+}  // namespace pymgan::cuda::inline PYMGAN_SIDE

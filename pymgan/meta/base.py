@@ -186,7 +186,8 @@ def support_data(batch: TaskBatch, engine: Engine, steps: int) -> Data:
     pool, index = batch.support_pool, batch.support_index
     if pool is not None and index is not None:
         return Data(
-            real=pool.to(engine.device, engine.dtype), indices=index.unsqueeze(1).expand(-1, steps, -1)
+            real=pool.to(engine.device, engine.dtype),
+            indices=index.to(engine.device).unsqueeze(1).expand(-1, steps, -1),
         )
     support = batch.support.to(engine.device, engine.dtype)
     return Data(real=support.unsqueeze(1).expand(-1, steps, *support.shape[1:]))
@@ -199,7 +200,8 @@ def fine_tune(
     tasks = len(batch.ids)
     start = phi.to(engine.device, engine.dtype).expand(tasks, -1)
     rng = Rng(seed=seed, tasks=batch.ids)
-    return engine.adapt(start, support_data(batch, engine, steps), Schedule(rate=rates), rng, keep=keep)
+    schedule = Schedule(rate=rates.to(engine.device))
+    return engine.adapt(start, support_data(batch, engine, steps), schedule, rng, keep=keep)
 
 
 def mean_of(rows: Tensor, valid: Tensor) -> Tensor:

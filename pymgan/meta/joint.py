@@ -53,7 +53,7 @@ class Joint(Meta):
         rows = len(real)
         # Losses are means over samples, so the mean over rows is the gradient of one large batch.
         rng = Rng(seed=seed, tasks=torch.arange(rows, dtype=torch.int64) + step * rows)
-        result = engine.gradients(phi.to(engine.dtype).expand(rows, -1), Data(real=real), rng)
+        result = engine.gradients(phi.to(engine.device, engine.dtype).expand(rows, -1), Data(real=real), rng)
         valid = (
             torch.isfinite(result.gradient.sum(1))
             & torch.isfinite(result.loss_g)

@@ -72,7 +72,7 @@ class MAML(Meta):
         result = engine.meta_gradient(
             phi.to(engine.device, engine.dtype),
             support_data(batch, engine, self.inner_steps),
-            Schedule(rate=rates),
+            Schedule(rate=rates.to(engine.device)),
             Rng(seed=seed, tasks=batch.ids),
             self._objective(batch.query.to(engine.device, engine.dtype)),
             order=self.order,

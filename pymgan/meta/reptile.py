@@ -37,7 +37,7 @@ class Reptile(Meta):
         self, engine: Engine, phi: Tensor, rates: Tensor, batch: TaskBatch, *, seed: int, step: int
     ) -> Direction:
         adapted = fine_tune(engine, phi, rates, batch, seed=seed, steps=self.inner_steps)
-        difference = phi - adapted.phi
+        difference = phi.to(engine.device, engine.dtype) - adapted.phi
         trace = adapted.trace
         valid = trace.valid & torch.isfinite(difference.sum(1))
         metrics = {
