@@ -1,6 +1,7 @@
 // The CUDA engine: on a device, or its code on the host, for tests.
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -26,29 +27,27 @@ class CudaEngine {
   int64_t saved_elements(int steps) { return launches_->saved_elements(schedule_storage(storage_, steps), steps); }
 
   // For calls with this many tasks, or with others for which `room` is the same.
-  std::pair<int64_t, int64_t> room(int64_t tasks) const {
-    const cuda::SharedRoom room = launcher_->room(tasks);
-    return {room.wanted, room.most};
+  std::tuple<int64_t, int64_t, int> room(int64_t tasks) {
+    const cuda::SharedRoom room = shared_room(tasks);
+    return {room.wanted, room.most, room.team};
   }
   cuda::Prepared prepare_adapt(int64_t tasks, int steps) {
-    return launches_->adapt(schedule_storage(storage_, steps), steps, launcher_->room(tasks));
+    return launches_->adapt(schedule_storage(storage_, steps), steps, shared_room(tasks));
   }
   cuda::Prepared prepare_pullback(int64_t tasks, const std::vector<std::string>& support,
                                   const std::vector<std::string>& keep, bool rates, bool scaled, int steps) {
     return launches_->pullback(schedule_storage(storage_, steps), halves_of(support, keep), rates, scaled, steps,
-                               launcher_->room(tasks));
+                               shared_room(tasks));
   }
   cuda::Prepared prepare_meta_gradient(int64_t tasks, int steps, int samples, int queries,
                                        std::pair<double, double> losses, bool second_order, bool rates, bool scaled) {
     return launches_->meta_gradient(
         schedule_storage(storage_, steps),
-        {steps, samples, queries, {losses.first, losses.second}, second_order, rates, scaled}, launcher_->room(tasks));
+        {steps, samples, queries, {losses.first, losses.second}, second_order, rates, scaled}, shared_room(tasks));
   }
-  cuda::Prepared prepare_gradients(int64_t tasks, bool full) {
-    return launches_->gradients(full, launcher_->room(tasks));
-  }
+  cuda::Prepared prepare_gradients(int64_t tasks, bool full) { return launches_->gradients(full, shared_room(tasks)); }
   cuda::Prepared prepare_generate(int64_t tasks, int batch, bool vjp) {
-    return launches_->generate(batch, vjp, launcher_->room(tasks));
+    return launches_->generate(batch, vjp, shared_room(tasks));
   }
 
   void adapt(const cuda::Prepared& prepared, const py::dict& d) {
@@ -85,8 +84,8 @@ class CudaEngine {
     launch(d, [&](void* stream) { launcher_->distance(c, stream); });
   }
 
-  py::dict occupancy(const cuda::Prepared& prepared, int64_t tasks) {
-    const cuda::Occupancy o = launcher_->occupancy(prepared.at(nullptr), tasks);
+  py::dict occupancy(const cuda::Prepared& prepared) {
+    const cuda::Occupancy o = launcher_->occupancy(prepared.at(nullptr));
     py::dict d;
     d["registers"] = o.registers, d["shared_bytes"] = o.shared_bytes, d["team"] = o.team;
     d["threads"] = o.threads, d["blocks_per_multiprocessor"] = o.blocks;
@@ -100,6 +99,11 @@ class CudaEngine {
     void* const stream = pointer<void>(d["stream"].cast<Address>());
     py::gil_scoped_release release;
     f(stream);
+  }
+
+  // Parameters and two cotangents are what a meta-step reads again and again.
+  cuda::SharedRoom shared_room(int64_t tasks) {
+    return launcher_->room(tasks, 3 * launches_->program().layout().total);
   }
 
   Storage storage_;

@@ -1,4 +1,6 @@
 // The end of a Procedure's making: transposed weights, the arena, FLOPs and bytes.
+#include "placement.h"
+
 #include <algorithm>
 #include <stdexcept>
 #include <utility>
@@ -76,19 +78,13 @@ void Graph::bring_transposed() {
   procedure_.code = std::move(code);
 }
 
-// First fit over live intervals, largest early: an instruction's inputs and outputs never share memory.
-void Graph::place_values() {
-  auto& values = procedure_.values;
-  const int end = static_cast<int>(procedure_.code.size());
-  if (keep == Keep::read && residuals)
-    for (const Instr& instr : procedure_.code)
-      visit_operands(instr, [&](const Ref& r, bool) {
-        if (value(r).slot == Slot::residual && value(r).offset < 0)
-          throw std::logic_error("program: no step keeps " + value(r).name);
-      });
+Placement place(const Procedure& procedure, int64_t slice) {
+  const auto& values = procedure.values;
+  const int end = static_cast<int>(procedure.code.size());
+  auto size_of = [&](int i) { return (values[i].elements + 15) / 16 * 16; };
   std::vector<std::pair<int, int>> live(values.size(), {end, -1});
   for (int i = 0; i < end; ++i)
-    visit_operands(procedure_.code[i], [&](const Ref& r, bool) {
+    visit_operands(procedure.code[i], [&](const Ref& r, bool) {
       live[r.value].first = std::min(live[r.value].first, i);
       live[r.value].second = std::max(live[r.value].second, i);
     });
@@ -96,25 +92,44 @@ void Graph::place_values() {
   for (int i = 0; i < static_cast<int>(values.size()); ++i)
     if (values[i].slot == Slot::temp && live[i].second >= 0) order.push_back(i);
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return values[a].elements > values[b].elements; });
+  Placement p;
+  p.offset.assign(values.size(), -1);
   std::vector<int> placed;
   for (int i : order) {
-    const int64_t size = (values[i].elements + 15) / 16 * 16;
+    const int64_t size = size_of(i);
+    if (slice > 0 && size > slice) p.fits = false;
     int64_t at = 0;
     for (bool moved = true; moved;) {
       moved = false;
+      if (slice > 0 && p.fits && at / slice != (at + size - 1) / slice) at = (at / slice + 1) * slice;
       for (int j : placed) {
         const bool overlap = live[i].first <= live[j].second && live[j].first <= live[i].second;
-        const int64_t other = values[j].offset, other_end = other + (values[j].elements + 15) / 16 * 16;
+        const int64_t other = p.offset[j], other_end = other + size_of(j);
         if (overlap && at < other_end && other < at + size) {
           at = other_end;
           moved = true;
         }
       }
     }
-    values[i].offset = at;
-    procedure_.arena = std::max(procedure_.arena, at + size);
+    p.offset[i] = at;
+    p.arena = std::max(p.arena, at + size);
     placed.push_back(i);
   }
+  return p;
+}
+
+void Graph::place_values() {
+  auto& values = procedure_.values;
+  if (keep == Keep::read && residuals)
+    for (const Instr& instr : procedure_.code)
+      visit_operands(instr, [&](const Ref& r, bool) {
+        if (value(r).slot == Slot::residual && value(r).offset < 0)
+          throw std::logic_error("program: no step keeps " + value(r).name);
+      });
+  const Placement p = place(procedure_);
+  for (size_t i = 0; i < values.size(); ++i)
+    if (p.offset[i] >= 0) values[i].offset = p.offset[i];
+  procedure_.arena = p.arena;
 }
 
 // Products of one number with another that a weight takes for one sample.

@@ -121,7 +121,7 @@ class CudaEngine(AddressEngine):
         if self._last is None:
             raise RuntimeError("[cuda] occupancy: expected a call of this engine before, got none")
         what, launch, tasks = self._last
-        report = dict(self._core.occupancy(launch, tasks))
+        report = dict(self._core.occupancy(launch))
         most = report.pop("threads_per_multiprocessor")
         report["occupancy"] = report["blocks_per_multiprocessor"] * report["threads"] / max(most, 1)
         buffers = [(name, 4 * elements, shared) for name, elements, shared in launch.buffers if elements]

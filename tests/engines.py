@@ -14,7 +14,12 @@ from tests.cuda_host import CudaHostEngine
 from tests.oracle_cases import Case
 
 Make = Callable[[Case], Engine]
-SHARED = (0, 1 << 14, 227 << 10)  # bytes: buffers in global memory, some of them, none
+SHARED = (
+    0,
+    1 << 10,
+    1 << 12,
+    227 << 10,
+)  # bytes: temps in global memory, spread over a team, in one block with some buffers or all
 
 
 def make(

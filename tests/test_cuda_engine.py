@@ -41,12 +41,31 @@ def test_a_small_game_lives_in_shared_memory() -> None:
 
 def test_many_tasks_share_a_multiprocessor() -> None:
     """Two blocks of it, each with its temps."""
-    assert resident(SM_90, tasks=8) == {"temps"}
+    assert resident(SM_90, tasks=1000) == {"temps"}
 
 
-def test_a_team_needs_all_in_global_memory() -> None:
-    """Without room for the temps nothing is shared: blocks of a team do not see each other's buffers."""
+def test_a_team_has_the_temps_in_the_shared_memory_of_all() -> None:
+    """And nothing else in it: where that does not suffice either, all is in global memory."""
+    assert resident(64 << 10) == {"temps"}
     assert not resident(1 << 10)
+
+
+def test_bits_do_not_depend_on_where_buffers_lie() -> None:
+    case = RING_MLP.altered(tasks=1)
+    problem = case.problem(0)
+    gradients = [
+        engine_of(case, shared)
+        .meta_gradient(
+            problem.phi,
+            Data(problem.real, noise=problem.noise),
+            Schedule(torch.tensor([0.01, 0.01])),
+            Rng(0, torch.arange(1)),
+            Objective(problem.query, samples=0, losses=(1.0, 1.0), noise=problem.query_noise),
+        )
+        .gradient
+        for shared in (1 << 10, 64 << 10, SM_80, SM_90)
+    ]
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
 
 
 @pytest.mark.parametrize("name", traffic_cases())

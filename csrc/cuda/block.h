@@ -1,7 +1,7 @@
 // The threads that work on a task, in phases: those of a block, or of a team of blocks (a cluster), whose buffers are
-// then all in global memory. Code between two barriers is a function of the element that a thread works on; code
-// outside of phases is the same for all threads, which each execute it on a GPU. What is computed there may come from
-// sums (below), never from memory that a phase has yet to write.
+// then in global memory or in a shared memory that is known to all. Code between two barriers is a function of the
+// element that a thread works on; code outside of phases is the same for all threads, which each execute it on a GPU.
+// What is computed there may come from sums (below), never from memory that a phase has yet to write.
 //
 // The same headers compile for the host. A phase is then a loop over its elements in a random order, so that a phase
 // that reads what it writes itself, which wants a barrier, gives other results from run to run.
@@ -59,6 +59,15 @@ class Block {
   }
 
   __device__ __forceinline__ int warp_count() const { return blocks_ * kWarps; }
+
+  // What another block of the team has in its shared memory where this one has `own`.
+  __device__ __forceinline__ float* of_rank(float* own, int rank) const {
+#if __CUDA_ARCH__ >= 900
+    return cooperative_groups::this_cluster().map_shared_rank(own, rank);
+#else
+    return own;
+#endif
+  }
 
   // A phase in which a whole warp works on each i < n: f(i), with fragments (fragments.h) or warp sums inside.
   template <class F>
@@ -143,7 +152,10 @@ __device__ __forceinline__ void one_lane(F f) {
 
 class Block {
  public:
-  explicit Block(uint64_t seed) : random_(seed) {}
+  // shared: elements of shared memory of each block of the team, one after the other
+  Block(uint64_t seed, int64_t shared) : random_(seed), shared_(shared) {}
+
+  float* of_rank(float* own, int rank) const { return own + rank * shared_; }
 
   Code* codes() const { return nullptr; }
 
@@ -185,6 +197,7 @@ class Block {
     return a;
   }
   std::minstd_rand random_;
+  int64_t shared_;
 };
 
 template <class F>

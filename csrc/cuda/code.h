@@ -21,6 +21,7 @@ struct Operand {
   int32_t ld = 0;      // between rows
   int32_t bias = -1;   // of a tensor's bias, from the slot's start; -1: none
   int8_t player = -1;  // of a parameter-shaped value; -1: both
+  int8_t rank = -1;    // of a temp, the block of a team in whose shared memory it lies; -1: the team has them elsewhere
 };
 
 // Instr, see program.h. Copied 16 bytes at a time.
@@ -149,6 +150,7 @@ class Encoding {
   Tables tables_;
 };
 
-std::vector<Code> encode(const Procedure& procedure, const Layout& layout);
+// slice: elements of temps in the shared memory of each block of a team; 0: they lie together.
+std::vector<Code> encode(const Procedure& procedure, const Layout& layout, int64_t slice);
 
 }  // namespace pymgan::cuda

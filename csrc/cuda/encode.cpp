@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "../placement.h"
 #include "code.h"
 #include "fragments.h"
 
@@ -8,10 +9,15 @@ namespace {
 
 FormRecord record(const Form& form) { return {form.channels, form.sites, form.ld}; }
 
-Operand operand(const Ref& r, const Procedure& procedure, const Layout& layout) {
+Operand operand(const Ref& r, const Procedure& procedure, const Layout& layout, const Placement& placement,
+                int64_t slice) {
   Operand o;
   if (!r) return o;
-  const Value& v = procedure.values[r.value];
+  Value v = procedure.values[r.value];
+  if (v.slot == Slot::temp && slice > 0) {
+    o.rank = static_cast<int8_t>(placement.offset[r.value] / slice);
+    v.offset = placement.offset[r.value] % slice;
+  }
   o.slot = static_cast<int16_t>(v.slot);
   o.offset = static_cast<int32_t>(v.offset + r.offset);
   o.ld = static_cast<int32_t>(layout.target.pad(v.columns));
@@ -138,7 +144,8 @@ Tables Encoding::tables(Image& image) const {
   return t;
 }
 
-std::vector<Code> encode(const Procedure& procedure, const Layout& layout) {
+std::vector<Code> encode(const Procedure& procedure, const Layout& layout, int64_t slice) {
+  const Placement placement = slice > 0 ? place(procedure, slice) : Placement{};
   std::vector<Code> all;
   for (const Instr& i : procedure.code) {
     Code c;
@@ -178,7 +185,7 @@ std::vector<Code> encode(const Procedure& procedure, const Layout& layout) {
                                                         {&i.v_moment, &c.v_moment},
                                                         {&i.d_scale, &c.d_scale},
                                                         {&i.scratch, &c.scratch}};
-    for (auto [from, to] : operands) *to = operand(*from, procedure, layout);
+    for (auto [from, to] : operands) *to = operand(*from, procedure, layout, placement, slice);
     all.push_back(c);
   }
   return all;

@@ -14,10 +14,11 @@ class HostLauncher final : public Launcher {
  public:
   explicit HostLauncher(int64_t shared) : shared_(shared) {}
 
-  SharedRoom room(int64_t tasks) const override {
-    return {tasks >= 2 * kMultiprocessors ? shared_ / 2 : shared_, shared_};
+  SharedRoom room(int64_t tasks, int64_t) const override {
+    const bool crowded = tasks >= 2 * kMultiprocessors;
+    return {crowded ? shared_ / 2 : shared_, shared_, crowded ? 1 : 4};
   }
-  Occupancy occupancy(const Launch&, int64_t) const override { return {}; }
+  Occupancy occupancy(const Launch&) const override { return {}; }
   void adapt(const Launch& launch, const cpu::AdaptCall<float>& call, void*) override {
     for_tasks(launch, call.tasks, [&](auto&... block) { TaskCall(block...).adapt(call); });
   }
@@ -52,14 +53,14 @@ class HostLauncher final : public Launcher {
     };
     constexpr float nan = std::numeric_limits<float>::quiet_NaN();
     for (int64_t task = 0; task < tasks; ++task) {
-      std::vector<Quad> memory((launch.places.shared + 3) / 4, Quad{{nan, nan, nan, nan}});
-      Block block(seed_ += 1000003);
+      std::vector<Quad> memory(launch.team * ((launch.places.shared + 3) / 4), Quad{{nan, nan, nan, nan}});
+      Block block(seed_ += 1000003, launch.places.shared);
       float* const shared = reinterpret_cast<float*>(memory.data());
       f(block, launch, task, shared);
     }
   }
 
-  static constexpr int64_t kMultiprocessors = 4;  // that the host plays
+  static constexpr int64_t kMultiprocessors = 500;  // that the host plays
 
   int64_t shared_;
   std::atomic<uint64_t> seed_{1};  // of the order of threads

@@ -20,7 +20,6 @@ enum class Kind : uint8_t { adapt, pullback, meta_gradient, gradients, generate,
 
 struct Work {
   Kind kind = Kind::adapt;
-  int team = 1;
   Launch launch;
   cpu::AdaptCall<float> adapt;
   PullArguments pull;
@@ -35,7 +34,7 @@ __global__ void __launch_bounds__(kThreads, 2) run(const __grid_constant__ Work 
   __shared__ double partial[2 * kWarps];
   __shared__ __align__(16) char codes[2 * sizeof(Code)];
   extern __shared__ float4 buffers[];
-  const int team = work.team;
+  const int team = work.launch.team;
   Block block(partial, reinterpret_cast<Code*>(codes), team, blockIdx.x % team);
   float* const shared = reinterpret_cast<float*>(buffers);
   if (work.kind == Kind::meta_gradient)
@@ -96,18 +95,18 @@ class DeviceLauncher final : public Launcher {
   }
 
   // Where the tasks fill the device twice, two blocks on a multiprocessor hide each other's waits.
-  SharedRoom room(int64_t tasks) const override {
+  SharedRoom room(int64_t tasks, int64_t elements) const override {
     const int64_t most = shared_bytes_ / static_cast<int>(sizeof(float));
     const int64_t half = (shared_bytes_ - kReserved - static_cast<int>(kernel_.sharedSizeBytes)) / 2 / 16 * 4;
-    return {tasks >= 2 * multiprocessors_ ? half : most, most};
+    return {tasks >= 2 * multiprocessors_ ? half : most, most, team_of(tasks, elements)};
   }
 
-  Occupancy occupancy(const Launch& launch, int64_t tasks) const override {
+  Occupancy occupancy(const Launch& launch) const override {
     const OnDevice on(device_);
     Occupancy o;
     o.registers = kernel_.numRegs;
     o.shared_bytes = bytes(launch) + static_cast<int64_t>(kernel_.sharedSizeBytes);
-    o.team = team_of(launch, tasks);
+    o.team = launch.team;
     o.threads = kThreads, o.most_threads = most_threads_, o.multiprocessors = multiprocessors_;
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&o.blocks, run, kThreads, bytes(launch)), "occupancy");
     return o;
@@ -167,14 +166,13 @@ class DeviceLauncher final : public Launcher {
 
   static size_t bytes(const Launch& launch) { return launch.places.shared * sizeof(float); }
 
-  // Where buffers lie in global memory and clusters exist: as many blocks a task as keep the device busy, and up to
-  // four if the parameters and cotangents of all tasks at work would not fit into the second-level cache.
-  int team_of(const Launch& launch, int64_t tasks) const {
-    if (launch.places.shared > 0) return 1;
+  // As many blocks a task as keep the device busy, and up to four if the parameters and cotangents of all tasks at work
+  // would not fit into the second-level cache.
+  int team_of(int64_t tasks, int64_t elements) const {
     if (team_ > 0) return team_;
     int team = 1;
     while (team < kMostBlocks && tasks * team * 2 <= multiprocessors_) team *= 2;
-    const int64_t bytes = (1 + launch.cotangents) * launch.tables.total * static_cast<int64_t>(sizeof(float));
+    const int64_t bytes = elements * static_cast<int64_t>(sizeof(float));
     while (team < 4 && std::min<int64_t>(tasks, multiprocessors_ / team) * bytes > cache_bytes_) team *= 2;
     return team;
   }
@@ -187,18 +185,18 @@ class DeviceLauncher final : public Launcher {
     return team[0] - '0';
   }
 
-  void start(Work& work, int64_t tasks, void* stream) const {
+  void start(const Work& work, int64_t tasks, void* stream) const {
     const OnDevice on(device_);
-    work.team = team_of(work.launch, tasks);
+    const int team = work.launch.team;
     cudaLaunchAttribute cluster{};
     cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = work.team, cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+    cluster.val.clusterDim.x = team, cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(tasks * work.team));
+    config.gridDim = dim3(static_cast<unsigned>(tasks * team));
     config.blockDim = dim3(kThreads);
     config.dynamicSmemBytes = bytes(work.launch);
     config.stream = static_cast<cudaStream_t>(stream);
-    config.attrs = &cluster, config.numAttrs = work.team > 1 ? 1 : 0;
+    config.attrs = &cluster, config.numAttrs = team > 1 ? 1 : 0;
     check(cudaLaunchKernelEx(&config, run, work), "launch");
   }
 

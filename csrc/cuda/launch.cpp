@@ -4,6 +4,8 @@
 #include <map>
 #include <utility>
 
+#include "../placement.h"
+
 namespace pymgan::cuda {
 namespace {
 
@@ -19,7 +21,7 @@ std::vector<Halves> halves_at(const std::vector<Halves>& halves, int k, int step
 
 }  // namespace
 
-// The lists of one launch, each encoded once.
+// The lists of one launch, each once.
 class Launches::Lists {
  public:
   explicit Lists(const Layout& layout) : layout_(layout) {}
@@ -27,34 +29,65 @@ class Launches::Lists {
   Listing add(const Procedure& procedure) {
     auto [at, fresh] = known_.try_emplace(&procedure);
     if (fresh) {
-      const std::vector<Code> code = encode(procedure, layout_);
-      at->second = {static_cast<int32_t>(codes_.size()), static_cast<int32_t>(code.size())};
-      codes_.insert(codes_.end(), code.begin(), code.end());
+      at->second = {count_, static_cast<int32_t>(procedure.code.size())};
+      count_ += at->second.count;
+      order_.push_back(&procedure);
       arena_ = std::max(arena_, procedure.arena);
     }
     return at->second;
   }
-  const std::vector<Code>& codes() const { return codes_; }
-  int32_t arena() const { return static_cast<int32_t>(arena_); }  // of the largest
+  int64_t arena() const { return arena_; }  // of the largest
+
+  // The least slice of up to `most` elements with which a team has room for everyone's temps; 0: there is none.
+  int64_t slice(int team, int64_t most) const {
+    int64_t slice = (arena_ / team + 16) / 16 * 16;
+    for (; slice <= most; slice += (slice / 8 + 15) / 16 * 16) {
+      const bool all = std::all_of(order_.begin(), order_.end(), [&](const Procedure* procedure) {
+        const Placement p = place(*procedure, slice);
+        return p.fits && p.arena <= team * slice;
+      });
+      if (all) return slice;
+    }
+    return 0;
+  }
+  std::vector<Code> codes(int64_t slice) const {
+    std::vector<Code> codes;
+    for (const Procedure* procedure : order_) {
+      const std::vector<Code> code = encode(*procedure, layout_, slice);
+      codes.insert(codes.end(), code.begin(), code.end());
+    }
+    return codes;
+  }
 
  private:
   const Layout& layout_;
   std::map<const Procedure*, Listing> known_;
-  std::vector<Code> codes_;
+  std::vector<const Procedure*> order_;
+  int32_t count_ = 0;
   int64_t arena_ = 0;
 };
 
 // Where a task's buffers lie: near ones in shared memory as long as there is room, in the order in which they ask.
-// Without room for the temps there is no use in the rest, and none is shared, so that a team of blocks can work on the
-// task.
+// Without room for the temps in one block nothing else is shared, so that a team can work on the task.
 class Launches::Plot {
  public:
-  Plot(Places& places, SharedRoom room, int64_t arena)
-      : places_(places),
-        shared_(arena <= room.wanted ? room.wanted
-                : arena <= room.most ? room.most
-                                     : 0) {
-    places_.arena = near("temps", arena);
+  // Encodes the lists.
+  Plot(Launch& l, const Lists& lists, SharedRoom room, Image& image) : places_(l.places) {
+    const int64_t arena = lists.arena();
+    int64_t slice = 0;
+    if (arena <= room.most) {
+      shared_ = arena <= room.wanted ? room.wanted : room.most;
+    } else {
+      l.team = room.team;
+      if (room.team > 1) slice = lists.slice(room.team, room.most);
+    }
+    if (slice > 0) {
+      buffers.push_back({"temps", slice * room.team, true});
+      places_.arena = {0, true}, places_.shared = slice;
+    } else {
+      places_.arena = near("temps", arena);
+    }
+    l.codes = image.put(lists.codes(slice));
   }
 
   Place near(const std::string& name, int64_t elements) {
@@ -87,7 +120,7 @@ class Launches::Plot {
 
  private:
   Places& places_;
-  int64_t shared_;
+  int64_t shared_ = 0;
 };
 
 Launches::Launches(const Plan& plan, const Game& game) : program_(plan, game, cuda_target()), encoding_(program_) {
@@ -147,8 +180,7 @@ Prepared Launches::adapt(const StorageSchedule& storage, int steps, SharedRoom r
     Launch l = start(image);
     Lists lists(program_.layout());
     add_steps(l, storage, steps, lists, image);
-    l.codes = image.put(lists.codes());
-    Plot plot(l.places, room, lists.arena());
+    Plot plot(l, lists, room, image);
     plot.steps(snapshot(), 0);
     l.places.residual = plot.far("residuals", program_.residual_elements());
     l.places.scale = plot.far("rates", program_.layout().total);
@@ -189,8 +221,7 @@ Prepared Launches::pullback(const StorageSchedule& storage, const std::vector<Ha
     add_pulls(l, storage, halves, rates, scaled, lists, image);
     l.halves = image.put(halves);
     l.cotangents = static_cast<int32_t>(halves.size());
-    l.codes = image.put(lists.codes());
-    Plot plot(l.places, room, lists.arena());
+    Plot plot(l, lists, room, image);
     place_pull(l, storage, rates, plot);
     return Plotted{l, plot.buffers};
   });
@@ -221,8 +252,7 @@ Prepared Launches::meta_gradient(const StorageSchedule& storage, const MetaShape
       l.generate = lists.add(program_.generate(shape.samples));
       l.generate_vjp = lists.add(program_.generate_vjp(shape.samples));
     }
-    l.codes = image.put(lists.codes());
-    Plot plot(l.places, room, lists.arena());
+    Plot plot(l, lists, room, image);
     const int64_t vectors = l.cotangents * layout.total;
     if (shape.second_order) {
       place_pull(l, storage, shape.rates, plot);
@@ -247,8 +277,7 @@ Prepared Launches::list(Listing Launch::* which, const Procedure& procedure, Sha
     Launch l = start(image);
     Lists lists(program_.layout());
     l.*which = lists.add(procedure);
-    l.codes = image.put(lists.codes());
-    Plot plot(l.places, room, lists.arena());
+    Plot plot(l, lists, room, image);
     l.places.phi = plot.near("phi", program_.layout().total);
     l.places.spectral = plot.far("(u, v)", program_.layout().spectral_size);
     l.places.gradient = plot.far("gradient", 2 * program_.layout().total);

@@ -62,9 +62,11 @@ class Prepared {
 };
 
 // Elements of shared memory for a task's buffers: if the temps fit into the first, that many, so that a multiprocessor
-// holds several blocks; else the second, if they fit there; else none.
+// holds several blocks; else the second, if they fit there; else a team works on the task, and its blocks have the
+// second each for a part of the temps, if they fit there; else none.
 struct SharedRoom {
   int64_t wanted = 0, most = 0;
+  int32_t team = 1;
 };
 
 // What a meta-gradient's launch depends on.

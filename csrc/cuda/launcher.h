@@ -25,9 +25,9 @@ struct Occupancy {
 class Launcher {
  public:
   virtual ~Launcher() = default;
-  // For calls with this many tasks.
-  virtual SharedRoom room(int64_t tasks) const = 0;
-  virtual Occupancy occupancy(const Launch& launch, int64_t tasks) const = 0;
+  // For calls with this many tasks, each with so many elements of parameters and cotangents.
+  virtual SharedRoom room(int64_t tasks, int64_t elements) const = 0;
+  virtual Occupancy occupancy(const Launch& launch) const = 0;
   // stream: cudaStream_t of the device, on which the call goes on after this returns.
   virtual void adapt(const Launch& launch, const cpu::AdaptCall<float>& call, void* stream) = 0;
   virtual void pullback(const Launch& launch, const PullArguments& call, void* stream) = 0;

@@ -36,6 +36,7 @@ struct Places {
 };
 
 struct Launch {
+  int32_t team = 1;  // blocks that work on a task
   Tables tables;
   const Code* codes = nullptr;
   Listing step[2][2];             // by StepForm: penalised, extra

@@ -35,14 +35,8 @@ class Operands {
  public:
   PYMGAN_DEVICE Operands(Block& block, const Tables& tables, Task& task) : block(block), t(tables), task(task) {}
 
-  PYMGAN_DEVICE float* at(const Operand& o) const {
-    float* start = o.slot < 0 ? nullptr : task.base[o.slot];
-    return start ? start + o.offset : nullptr;
-  }
-  PYMGAN_DEVICE float* bias_at(const Operand& o) const {
-    float* start = o.slot < 0 || o.bias < 0 ? nullptr : task.base[o.slot];
-    return start ? start + o.bias : nullptr;
-  }
+  PYMGAN_DEVICE float* at(const Operand& o) const { return o.slot < 0 ? nullptr : from(o, o.offset); }
+  PYMGAN_DEVICE float* bias_at(const Operand& o) const { return o.slot < 0 || o.bias < 0 ? nullptr : from(o, o.bias); }
   // A player's part of a parameter-shaped value, and the moment `number` of it.
   PYMGAN_DEVICE float* part(const Operand& o, int player, int number = 0) const {
     float* start = at(o);
@@ -53,6 +47,13 @@ class Operands {
   Block& block;
   const Tables& t;
   Task& task;
+
+ private:
+  PYMGAN_DEVICE float* from(const Operand& o, int offset) const {
+    float* start = task.base[o.slot];
+    if (!start) return nullptr;
+    return o.rank < 0 ? start + offset : block.of_rank(start + offset, o.rank);
+  }
 };
 
 PYMGAN_DEVICE int index_of(Player p) { return static_cast<int>(p); }

@@ -37,7 +37,7 @@ Pulled run(cuda::Launcher& launcher, cuda::Launches& launches, const Trial<float
   Buffer<float> saved(tasks * launches.saved_elements(storage, static_cast<int>(steps)));
   std::vector<uint8_t> valid(tasks);
   std::vector<int64_t> done(tasks);
-  Ready adapt(launches.adapt(storage, static_cast<int>(steps), launcher.room(tasks)), tasks);
+  Ready adapt(launches.adapt(storage, static_cast<int>(steps), launcher.room(tasks, 0)), tasks);
   cpu::AdaptCall<float> a;
   a.tasks = tasks, a.steps = static_cast<int>(steps);
   a.batches = trial.batches(0), a.schedule = trial.schedule();
@@ -51,7 +51,7 @@ Pulled run(cuda::Launcher& launcher, cuda::Launches& launches, const Trial<float
   p.tasks = tasks, p.steps = static_cast<int>(steps);
   p.batches = a.batches, p.schedule = a.schedule, p.rates = true;
   p.halves = {{kBoth, kBoth}, {kBoth, kGenerator}};
-  Ready pull(launches.pullback(storage, p.halves, true, false, a.steps, launcher.room(tasks)), tasks);
+  Ready pull(launches.pullback(storage, p.halves, true, false, a.steps, launcher.room(tasks, 0)), tasks);
   p.valid = valid.data(), p.saved = saved.data(), p.v = trial.v.data();
   p.v0 = r.v0.data(), p.v_moment0 = r.v_moment0.data(), p.d_rate = r.d_rate.data(), p.d_scale = r.d_scale.data();
   launcher.pullback(pull.launch(), cuda::arguments(p), nullptr);
@@ -60,7 +60,7 @@ Pulled run(cuda::Launcher& launcher, cuda::Launches& launches, const Trial<float
   g.tasks = tasks, g.full = true;
   g.batches = a.batches, g.phi = trial.phi0.data(), g.phi_task = parameters;
   Buffer<float> losses(tasks * cpu::kTrace, 0.f);
-  Ready gradients(launches.gradients(true, launcher.room(tasks)), tasks);
+  Ready gradients(launches.gradients(true, launcher.room(tasks, 0)), tasks);
   g.gradient = r.gradient.data(), g.trace = losses.data();
   launcher.gradients(gradients.launch(), g, nullptr);
   for (const auto* b : {&r.phi, &r.moment, &r.v0, &r.v_moment0, &r.d_scale, &r.gradient, &trace, &saved, &adapt.room,
