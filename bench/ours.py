@@ -26,7 +26,7 @@ def build(
 
     Args:
         problem: the case's networks and batches.
-        engine: a name that ``pymgan.compile`` knows.
+        engine: a name that ``pymgan.compile`` knows; after a colon, the precision of its products.
         which: the pass.
         device: "cpu" or "cuda", where the engine and all its tensors are.
         threads: cores to use.
@@ -38,11 +38,13 @@ def build(
     """
     case = problem.case
     gan = pymgan.GAN(problem.generator, problem.discriminator, latent=(case.latent,))
+    name, _, precision = engine.partition(":")
     made = pymgan.compile(
         gan,
         fakes=case.batch,
         reals=case.batch,
-        engine=engine,
+        engine=name,
+        precision=precision or "float32",
         device=device,
         threads=threads,
         dtype=dtype,

@@ -15,12 +15,12 @@ namespace {
 
 class CudaEngine {
  public:
-  // device: its number; -1: the host, with `shared` elements of shared memory
-  CudaEngine(const Plan& plan, Game game, const std::string& storage, int device, int64_t shared)
+  // tf32: of products; device: its number; -1: the host, with `shared` elements of shared memory
+  CudaEngine(const Plan& plan, Game game, const std::string& storage, bool tf32, int device, int64_t shared)
       : storage_(Storage::parse(storage)),
         launcher_(device < 0 ? cuda::host_launcher(shared) : cuda::device_launcher(device)) {
     game.keep_all = storage_.mode == Storage::Mode::all;
-    launches_ = std::make_unique<cuda::Launches>(plan, game);
+    launches_ = std::make_unique<cuda::Launches>(plan, game, tf32);
   }
 
   Program& program() { return launches_->program(); }
@@ -132,8 +132,8 @@ void bind_cuda(py::module_& m) {
       .def("place", [](P& p, Address base) { p.place(pointer<const char>(base)); }, "Says where the constants are.");
   using E = CudaEngine;
   py::class_<E>(m, "CudaEngine", "The CUDA engine on a device, or with device -1 its code on the host: for tests.")
-      .def(py::init<const Plan&, Game, const std::string&, int, int64_t>(), py::arg("plan"), py::arg("game"),
-           py::arg("storage"), py::arg("device"), py::arg("shared") = 0)
+      .def(py::init<const Plan&, Game, const std::string&, bool, int, int64_t>(), py::arg("plan"), py::arg("game"),
+           py::arg("storage"), py::arg("tf32"), py::arg("device"), py::arg("shared") = 0)
       .def_property_readonly("program", &E::program, py::return_value_policy::reference_internal)
       .def("saved_elements", &E::saved_elements)
       .def("room", &E::room)

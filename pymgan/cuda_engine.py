@@ -27,18 +27,25 @@ class CudaEngine(AddressEngine):
 
     name = "cuda"
 
-    def __init__(self, *arguments: Any, dtype: torch.dtype, device: torch.device, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        dtype: torch.dtype,
+        device: torch.device,
+        precision: str = "float32",
+        **options: Any,
+    ) -> None:
         if dtype != torch.float32:
             raise NotImplementedError(
                 f"[compile] dtype: expected torch.float32 for the cuda engine, got {dtype}"
             )
-        self.threads = 1
+        self.threads, self._tf32 = 1, precision == "tf32"
         self._launches: dict[tuple[Any, ...], tuple[Any, Tensor]] = {}
         self._last: tuple[str, Any, int] | None = None
         super().__init__(*arguments, dtype=dtype, device=device, pool=DeviceBuffers(dtype, device), **options)
 
     def _make_core(self, game: Any) -> Any:
-        return _core.CudaEngine(self.plan.core, game, self.storage, self.device.index)
+        return _core.CudaEngine(self.plan.core, game, self.storage, self._tf32, self.device.index)
 
     def _stream(self) -> int:
         """The address of torch's current stream."""
@@ -60,7 +67,14 @@ class CudaEngine(AddressEngine):
 
     def _execute(self, what: str, shape: tuple[Any, ...], call: dict[str, Any]) -> None:
         launch = self._prepared(what, call["tasks"], shape)
-        workspace = self._pool.take(call["tasks"] * launch.workspace)
+        elements = call["tasks"] * launch.workspace
+        try:
+            workspace = self._pool.take(elements)
+        except torch.OutOfMemoryError as error:
+            raise RuntimeError(
+                f"[cuda] {what}: expected {4 * elements:,} bytes of device memory for the buffers of {call['tasks']} tasks, "
+                "got less; storage='nested' or engine='triton' needs fewer, and so do fewer tasks at a time"
+            ) from error
         call = {**call, "threads": 1, "workspace": workspace.data_ptr(), "stream": self._stream()}
         getattr(self._core, what)(launch, call)
         self._pool.give(workspace)

@@ -25,6 +25,7 @@ if _core.__version__ != __version__:
     )
 
 PLAY = ("simultaneous", "alternating")
+PRECISIONS = ("float32", "tf32")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def compile(
     eps: float = 1e-8,
     storage: str = "auto",
     dtype: torch.dtype = torch.float32,
+    precision: str = "float32",
     engine: str = "auto",
     device: str | torch.device = "auto",
     threads: int | None = None,
@@ -98,6 +100,8 @@ def compile(
         eps: inside the square roots, so that they have a derivative at 0.
         storage: what a step keeps for its pull-back: "all", "phi", "every:S", "nested", or "auto" (all).
         dtype: float32, or float64 (correct, not tuned).
+        precision: of matrix products in float32: "float32", or on a CUDA device "tf32", faster, with 10 bits after the point
+            instead of 23.
         engine: "auto", "cpu", "cuda", "triton", "torch" or "reference". "auto" picks the fastest of "cpu", "cuda" and "triton"
             that supports the program on this device: where several do, it times a meta-step of each, once for a program and a
             device, and remembers the choice in ``~/.cache/pymgan`` (or ``PYMGAN_CACHE``).
@@ -132,6 +136,10 @@ def compile(
     _core.StorageSchedule(
         "all" if storage == "auto" else storage, 1
     )  # raises for a storage that does not exist
+    if precision not in PRECISIONS:
+        raise ValueError(f"[compile] precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision != "float32" and dtype != torch.float32:
+        raise ValueError(f"[compile] precision: expected 'float32' with {dtype}, got {precision!r}")
     game: dict[str, Any] = {
         "fakes": fakes,
         "reals": reals,
@@ -156,28 +164,38 @@ def compile(
             return lambda: _cpu(gan, threads or available_threads(), isa, **game)
         place = _device(name, device)
         make = makers[name]
-        return lambda: make(gan, device=place, **game)
+        chosen = {"precision": precision} if name in ("cuda", "triton") else {}
+        return lambda: make(gan, device=place, **game, **chosen)
 
     known = {info.name: info for info in engines()}
     if engine == "auto":
-        names = [name for name in _candidates(str(device)) if known[name].available]
+        names = [name for name in _candidates(str(device), precision) if known[name].available]
         if not names:
-            raise ValueError(_no_device("auto", ("cpu", "cuda"), device))
-        return selection.fastest({name: maker(name) for name in names}, _what(gan, game))
+            raise ValueError(
+                _no_device("auto", ("cpu", "cuda") if precision == "float32" else ("cuda",), device)
+            )
+        return selection.fastest(
+            {name: maker(name) for name in names}, _what(gan, {**game, "precision": precision})
+        )
     if engine not in known:
         raise ValueError(f"[compile] engine: expected one of auto, {', '.join(known)}, got {engine!r}")
     if not known[engine].available:
         raise ValueError(f"[compile] engine {engine!r} is not available here: {known[engine].reason}")
+    if precision != "float32" and engine not in ("cuda", "triton"):
+        raise ValueError(
+            f"[compile] precision: expected 'float32' for the {engine} engine, got {precision!r}"
+        )
     if isa is not None and engine != "cpu":
         raise ValueError(f"[compile] isa: expected None for the {engine} engine, got {isa!r}")
     _device(engine, device)
     return maker(engine)()
 
 
-def _candidates(device: str) -> list[str]:
+def _candidates(device: str, precision: str) -> list[str]:
     """The engines that "auto" chooses among: those made to be fast, where the program may run."""
     there = ["cuda", "triton"] if torch.cuda.is_available() else []
-    return {"auto": ["cpu", *there], "cpu": ["cpu"], "cuda": there}.get(device.split(":")[0], [])
+    here = ["cpu"] if precision == "float32" else []
+    return {"auto": [*here, *there], "cpu": here, "cuda": there}.get(device.split(":")[0], [])
 
 
 def _what(gan: GAN, game: dict[str, Any]) -> str:

@@ -69,9 +69,9 @@ class TritonEngine(ListEngine):
 
     name = "triton"
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, precision: str = "float32", **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._tables = TritonTables(self.compiled)
+        self._tables = TritonTables(self.compiled, precision)
         self._graphs: dict[tuple[int, ...], _Graph] = {}
 
     @torch.no_grad()

@@ -145,6 +145,7 @@ class TritonInterpreter:
             scale=self._numbers(i.scale, i.rows),
             dot=self._rows(i.dot, i.rows) if i.dot_out is not None else None,
             dot_out=self._numbers(i.dot_out, i.rows),
+            precision=self.tables.precision,
         )
 
     def _diagonal(self, i: Any) -> None:
@@ -177,7 +178,7 @@ class TritonInterpreter:
         if elements is None:
             window = self.tables.flat if i.window < 0 else self.tables.windows[i.window][0]
             weight = self.tables.weights[i.out.tensor]
-            squares = outer(b0, a0, b1, a1, weight, window, target, bias)
+            squares = outer(b0, a0, b1, a1, weight, window, target, bias, precision=self.tables.precision)
         else:
             found = [diagonals.diagonal_outer(b0, a0, b1, a1, elements, target)]
             if bias is not None:

@@ -31,10 +31,12 @@ class TritonTables:
         windows: (forward, seen from the input) of each window; flat: of a Linear between flat samples.
         maps: (forward, transposed) of each fixed map; groups: of features.
         matrices: of D's spectral norms.
+        precision: of products, in Triton's words.
         kinds: int64, the number in `OPTIMISERS` of each of the game's kinds; optimisers: their numbers.
     """
 
-    def __init__(self, compiled: Compiled) -> None:
+    def __init__(self, compiled: Compiled, precision: str) -> None:
+        self.precision = {"float32": "ieee", "tf32": "tf32"}[precision]
         device, game = compiled.device, compiled.game
         self.flat = WindowTables(*FLAT, device)
         self.windows = [

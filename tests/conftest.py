@@ -31,7 +31,9 @@ hypothesis.settings.load_profile("pymgan")
 
 
 # "case-engine", as the tests of the battery are parametrised.
-_OF_CASE = re.compile(r".*\[(.+?)-(?:(?:cpu-\w+|cuda-host|torch)-float\d\d|cpu|torch|triton|reference)\]$")
+_OF_CASE = re.compile(
+    r".*\[(.+?)-(?:(?:cpu-\w+|cuda-host|torch)-float\d\d|cpu|cuda|torch|triton|reference)\]$"
+)
 
 
 class ByCase(LoadScopeScheduling):

@@ -13,7 +13,7 @@ import torch
 
 import pymgan
 from bench.cases import RING_MLP
-from pymgan.contract import Data, Objective, Rng, Schedule
+from pymgan.contract import Data, Engine, Objective, Rng, Schedule
 from pymgan.cuda_engine import CudaEngine
 from pymgan.engine import engines
 from tests.battery import check, fingerprint, measure
@@ -50,22 +50,39 @@ def test_a_team_has_the_temps_in_the_shared_memory_of_all() -> None:
     assert not resident(1 << 10)
 
 
+def ring_gradient(engine: Engine, tasks: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """The meta-gradient of ring-mlp."""
+    problem = RING_MLP.altered(tasks=tasks).problem()
+    query, noise = problem.query.to(dtype), problem.query_noise.to(dtype)
+    return engine.meta_gradient(
+        problem.phi.to(dtype),
+        Data(problem.real.to(dtype), noise=problem.noise.to(dtype)),
+        Schedule(torch.tensor([0.01, 0.01], dtype=torch.float64)),
+        Rng(0, torch.arange(tasks)),
+        Objective(query, samples=0, losses=(1.0, 1.0), noise=noise),
+    ).gradient
+
+
 def test_bits_do_not_depend_on_where_buffers_lie() -> None:
-    case = RING_MLP.altered(tasks=1)
-    problem = case.problem(0)
     gradients = [
-        engine_of(case, shared)
-        .meta_gradient(
-            problem.phi,
-            Data(problem.real, noise=problem.noise),
-            Schedule(torch.tensor([0.01, 0.01])),
-            Rng(0, torch.arange(1)),
-            Objective(problem.query, samples=0, losses=(1.0, 1.0), noise=problem.query_noise),
-        )
-        .gradient
-        for shared in (1 << 10, 64 << 10, SM_80, SM_90)
+        ring_gradient(engine_of(RING_MLP, shared), 1) for shared in (1 << 10, 64 << 10, SM_80, SM_90)
     ]
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
+
+
+def test_what_tf32_costs() -> None:
+    """The figure of docs/cuda.md: three decimal digits, where float32 has six."""
+    gan = pymgan.GAN(*RING_MLP.networks(RING_MLP.seed), latent=(RING_MLP.latent,))
+    batch = RING_MLP.batch
+    exact = pymgan.compile(gan, fakes=batch, reals=batch, engine="cpu", dtype=torch.float64)
+    wanted = ring_gradient(exact, 4, torch.float64)
+
+    def off(precision: str) -> float:
+        found = ring_gradient(engine_of(RING_MLP, SM_90, precision), 4).double()
+        return float(torch.linalg.vector_norm(found - wanted) / torch.linalg.vector_norm(wanted))
+
+    assert off("float32") < 2e-6
+    assert 1e-5 < off("tf32") < 5e-3
 
 
 @pytest.mark.parametrize("name", traffic_cases())
@@ -123,6 +140,19 @@ def test_it_imports_where_there_is_no_driver() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_what_does_not_fit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(RING_MLP, SM_90)
+
+    def full(elements: int) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine._pool, "take", full)
+    with pytest.raises(
+        RuntimeError, match=r"expected [\d,]+ bytes of device memory for the buffers of 2 tasks"
+    ):
+        engine.generate(torch.zeros(engine.parameters), torch.zeros(2, 3, RING_MLP.latent))
+
+
 @pytest.mark.skipif(DEVICE, reason="there is a device")
 def test_a_device_that_is_not_there_is_an_exception() -> None:
     import pymgan._core as core
@@ -133,7 +163,7 @@ def test_a_device_that_is_not_there_is_an_exception() -> None:
     loop = case.inner_loop()
     game = compile_game(case.gan, **loop, betas=(0.9, 0.999))
     with pytest.raises(RuntimeError, match=r"\[cuda\]"):
-        core.CudaEngine(compile_plan(case.gan).core, game, "all", 0)
+        core.CudaEngine(compile_plan(case.gan).core, game, "all", False, 0)
 
 
 # ---- on a device ----

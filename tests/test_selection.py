@@ -106,3 +106,18 @@ def test_a_device_that_is_not_there() -> None:
             ValueError, match=f"device: expected 'cpu' or 'cuda' for the auto engine.*{device}"
         ):
             compile_engine(gan(), engine="auto", device=device)
+
+
+def test_precision_is_checked() -> None:
+    with pytest.raises(ValueError, match="precision: expected one of float32, tf32, got 'bf16'"):
+        compile_engine(gan(), precision="bf16")
+    for engine in ("cpu", "torch", "reference"):
+        with pytest.raises(
+            ValueError, match=f"precision: expected 'float32' for the {engine} engine, got 'tf32'"
+        ):
+            compile_engine(gan(), engine=engine, precision="tf32")
+    with pytest.raises(ValueError, match=r"precision: expected 'float32' with torch\.float64"):
+        compile_engine(gan(), dtype=torch.float64, precision="tf32")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="expected 'cuda' for the auto engine"):
+            compile_engine(gan(), precision="tf32")

@@ -30,7 +30,7 @@ class Traffic(NamedTuple):
     shared_kib: float
 
 
-def engine_of(case: Case, shared: int) -> CudaHostEngine:
+def engine_of(case: Case, shared: int, precision: str = "float32") -> CudaHostEngine:
     """The case's engine on the host, as a device with this much shared memory would have it."""
     return CudaHostEngine(
         pymgan.GAN(*case.networks(0), latent=(case.latent,)),
@@ -42,6 +42,7 @@ def engine_of(case: Case, shared: int) -> CudaHostEngine:
         eps=1e-8,
         storage="all",
         shared=shared,
+        precision=precision,
     )
 
 

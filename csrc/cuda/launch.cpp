@@ -1,7 +1,9 @@
 #include "launch.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
+#include <stdexcept>
 #include <utility>
 
 #include "../placement.h"
@@ -123,7 +125,13 @@ class Launches::Plot {
   int64_t shared_ = 0;
 };
 
-Launches::Launches(const Plan& plan, const Game& game) : program_(plan, game, cuda_target()), encoding_(program_) {
+Launches::Launches(const Plan& plan, const Game& game, bool tf32)
+    : program_(plan, game, cuda_target()), encoding_(program_), tf32_(tf32) {
+  // Offsets are 32-bit numbers.
+  const int64_t most = std::max(3 * snapshot(), program_.residual_elements());
+  if (most > std::numeric_limits<int32_t>::max())
+    throw std::invalid_argument("[cuda] expected buffers of at most 8 GiB a task, got one of " +
+                                std::to_string(4 * most) + " bytes; engine 'triton' has no such limit");
   find_flat();
   for (Optimiser kind : game.optimisers) kinds_.push_back(static_cast<uint8_t>(kind));
 }
@@ -163,6 +171,7 @@ Launch Launches::start(Image& image) const {
   l.penalty_every = program_.has_penalty() ? program_.game().penalty.every : 0;
   l.keep_all = program_.game().keep_all;
   l.fused = program_.fused();
+  l.fast = tf32_;
   return l;
 }
 
