@@ -240,8 +240,8 @@ def add_cases(parser: argparse.ArgumentParser) -> None:
         "--engine",
         action="append",
         metavar="NAME",
-        help="of ours; repeatable; default: cpu, or those of cuda and triton that this machine can run; cuda:tf32 and "
-        "triton:tf32 are the same with TF32 products",
+        help="of ours; repeatable; default: cpu, or those of cuda and triton that this machine can run; cuda:tf32, "
+        "cuda:bf16, triton:tf32 and triton:bf16 are the same with products of that precision",
     )
     parser.add_argument(
         "--budget",

@@ -22,7 +22,7 @@ from typing import Any
 from . import accelerator, machine, work
 from .cases import Problem, Step
 from .child import one_line, say, wait_for_go
-from .oracle import OURS, PEERS, TF32, Oracle
+from .oracle import LOWER, OURS, PEERS, Oracle
 from .probe import Entry
 
 SLOW = 0.5  # seconds of a call from which launches are not counted: there may be hundreds of thousands
@@ -108,7 +108,7 @@ def _measured(job: Job, problem: Problem) -> dict[str, Any]:
     first = time.perf_counter() - started
     say(first_call_s=first, peak_bytes=None if level is None else machine.memory_peak() - level)
 
-    bound = PEERS if engine is None else TF32 if entry.engine.endswith(":tf32") else OURS
+    bound = PEERS if engine is None else LOWER.get(entry.engine.partition(":")[2], OURS)
     error = Oracle.load(Path(job.oracle)).check(step.read(result), bound)
     del result
     seconds = turns(step, job.rounds, job.limit)

@@ -14,7 +14,7 @@ EPS = torch.finfo(torch.float32).eps
 # What float32 explains, in units of the error of torch's own. A peer with coarser functions (XLA's, over many steps) is no wrong
 # one, and leaving it out would flatter us; a term that it left out would be off by thousands of times as much.
 OURS, PEERS = 3.0, 10.0
-TF32 = OURS * 2**13  # of ours whose products have 13 bits less
+LOWER = {"tf32": OURS * 2**13, "bf16": OURS * 2**16}  # of ours whose products have so many bits less
 # Tasks at once on a GPU: so many that float64 fits, and of images one, since vmap makes grouped convolutions of those whose
 # weights belong to a task, and these have no fast kernels in float64.
 PART, PART_OF_IMAGES = 132, 1

@@ -1,5 +1,6 @@
 // The CUDA engine: on a device, or its code on the host, for tests.
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -13,14 +14,22 @@ using namespace pymgan;
 
 namespace {
 
+cuda::Precision precision_of(const std::string& name) {
+  if (name == "float32") return cuda::Precision::float32;
+  if (name == "tf32") return cuda::Precision::tf32;
+  if (name == "bf16") return cuda::Precision::bf16;
+  throw std::invalid_argument("[cuda] precision: expected float32, tf32 or bf16, got " + name);
+}
+
 class CudaEngine {
  public:
-  // tf32: of products; device: its number; -1: the host, with `shared` elements of shared memory
-  CudaEngine(const Plan& plan, Game game, const std::string& storage, bool tf32, int device, int64_t shared)
+  // precision: of products; device: its number; -1: the host, with `shared` elements of shared memory
+  CudaEngine(const Plan& plan, Game game, const std::string& storage, const std::string& precision, int device,
+             int64_t shared)
       : storage_(Storage::parse(storage)),
         launcher_(device < 0 ? cuda::host_launcher(shared) : cuda::device_launcher(device)) {
     game.keep_all = storage_.mode == Storage::Mode::all;
-    launches_ = std::make_unique<cuda::Launches>(plan, game, tf32);
+    launches_ = std::make_unique<cuda::Launches>(plan, game, precision_of(precision));
   }
 
   Program& program() { return launches_->program(); }
@@ -132,8 +141,8 @@ void bind_cuda(py::module_& m) {
       .def("place", [](P& p, Address base) { p.place(pointer<const char>(base)); }, "Says where the constants are.");
   using E = CudaEngine;
   py::class_<E>(m, "CudaEngine", "The CUDA engine on a device, or with device -1 its code on the host: for tests.")
-      .def(py::init<const Plan&, Game, const std::string&, bool, int, int64_t>(), py::arg("plan"), py::arg("game"),
-           py::arg("storage"), py::arg("tf32"), py::arg("device"), py::arg("shared") = 0)
+      .def(py::init<const Plan&, Game, const std::string&, const std::string&, int, int64_t>(), py::arg("plan"),
+           py::arg("game"), py::arg("storage"), py::arg("precision"), py::arg("device"), py::arg("shared") = 0)
       .def_property_readonly("program", &E::program, py::return_value_policy::reference_internal)
       .def("saved_elements", &E::saved_elements)
       .def("room", &E::room)

@@ -39,13 +39,13 @@ class CudaEngine(AddressEngine):
             raise NotImplementedError(
                 f"[compile] dtype: expected torch.float32 for the cuda engine, got {dtype}"
             )
-        self.threads, self._tf32 = 1, precision == "tf32"
+        self.threads, self._precision = 1, precision
         self._launches: dict[tuple[Any, ...], tuple[Any, Tensor]] = {}
         self._last: tuple[str, Any, int] | None = None
         super().__init__(*arguments, dtype=dtype, device=device, pool=DeviceBuffers(dtype, device), **options)
 
     def _make_core(self, game: Any) -> Any:
-        return _core.CudaEngine(self.plan.core, game, self.storage, self._tf32, self.device.index)
+        return _core.CudaEngine(self.plan.core, game, self.storage, self._precision, self.device.index)
 
     def _stream(self) -> int:
         """The address of torch's current stream."""

@@ -25,7 +25,7 @@ if _core.__version__ != __version__:
     )
 
 PLAY = ("simultaneous", "alternating")
-PRECISIONS = ("float32", "tf32")
+PRECISIONS = ("float32", "tf32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def compile(
         eps: inside the square roots, so that they have a derivative at 0.
         storage: what a step keeps for its pull-back: "all", "phi", "every:S", "nested", or "auto" (all).
         dtype: float32, or float64 (correct, not tuned).
-        precision: of matrix products in float32: "float32", or on a CUDA device "tf32", faster, with 10 bits after the point
-            instead of 23.
+        precision: of matrix products in float32: "float32", or on a CUDA device "tf32" or "bf16", faster, with 10 or 7 bits
+            after the point instead of 23.
         engine: "auto", "cpu", "cuda", "triton", "torch" or "reference". "auto" picks the fastest of "cpu", "cuda" and "triton"
             that supports the program on this device: where several do, it times a meta-step of each, once for a program and a
             device, and remembers the choice in ``~/.cache/pymgan`` (or ``PYMGAN_CACHE``).

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import pymgan._core as _core
 from pymgan._kernels.augment import Augmentation
+from pymgan._kernels.launch import INTERPRETED
 from pymgan._kernels.lists import groups_of, lists_of
 from pymgan._kernels.product import Weight
 from pymgan._kernels.spectral import Matrix
@@ -36,7 +37,9 @@ class TritonTables:
     """
 
     def __init__(self, compiled: Compiled, precision: str) -> None:
-        self.precision = {"float32": "ieee", "tf32": "tf32"}[precision]
+        self.precision = "ieee" if precision == "float32" else precision
+        if INTERPRETED and precision == "bf16":
+            self.precision = "bf16 in float32"
         device, game = compiled.device, compiled.game
         self.flat = WindowTables(*FLAT, device)
         self.windows = [

@@ -29,7 +29,7 @@ class CudaHostEngine(CudaEngine):
         super().__init__(*arguments, betas=betas, dtype=torch.float32, device=torch.device("cpu"), **options)
 
     def _make_core(self, game: Any) -> Any:
-        return _core.CudaEngine(self.plan.core, game, self.storage, self._tf32, -1, self._shared)
+        return _core.CudaEngine(self.plan.core, game, self.storage, self._precision, -1, self._shared)
 
     def _stream(self) -> int:
         return 0

@@ -70,8 +70,8 @@ def test_bits_do_not_depend_on_where_buffers_lie() -> None:
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
 
 
-def test_what_tf32_costs() -> None:
-    """The figure of docs/cuda.md: three decimal digits, where float32 has six."""
+def test_what_a_lower_precision_costs() -> None:
+    """The figures of docs/cuda.md."""
     gan = pymgan.GAN(*RING_MLP.networks(RING_MLP.seed), latent=(RING_MLP.latent,))
     batch = RING_MLP.batch
     exact = pymgan.compile(gan, fakes=batch, reals=batch, engine="cpu", dtype=torch.float64)
@@ -83,6 +83,7 @@ def test_what_tf32_costs() -> None:
 
     assert off("float32") < 2e-6
     assert 1e-5 < off("tf32") < 5e-3
+    assert 1e-3 < off("bf16") < 0.1
 
 
 @pytest.mark.parametrize("name", traffic_cases())
@@ -163,7 +164,7 @@ def test_a_device_that_is_not_there_is_an_exception() -> None:
     loop = case.inner_loop()
     game = compile_game(case.gan, **loop, betas=(0.9, 0.999))
     with pytest.raises(RuntimeError, match=r"\[cuda\]"):
-        core.CudaEngine(compile_plan(case.gan).core, game, "all", False, 0)
+        core.CudaEngine(compile_plan(case.gan).core, game, "all", "float32", 0)
 
 
 # ---- on a device ----

@@ -109,8 +109,8 @@ def test_a_device_that_is_not_there() -> None:
 
 
 def test_precision_is_checked() -> None:
-    with pytest.raises(ValueError, match="precision: expected one of float32, tf32, got 'bf16'"):
-        compile_engine(gan(), precision="bf16")
+    with pytest.raises(ValueError, match="precision: expected one of float32, tf32, bf16, got 'fp8'"):
+        compile_engine(gan(), precision="fp8")
     for engine in ("cpu", "torch", "reference"):
         with pytest.raises(
             ValueError, match=f"precision: expected 'float32' for the {engine} engine, got 'tf32'"

@@ -23,7 +23,7 @@ import torch
 pytest.importorskip("triton")
 
 import pymgan.triton_engine as triton_engine
-from pymgan.contract import Data, Objective
+from pymgan.contract import Data, Engine, Objective
 from pymgan.engine import engines
 from tests.battery import check
 from tests.engines import make
@@ -260,3 +260,19 @@ def test_without_a_device_the_reason_is_given() -> None:
     )
     done = child("-c", code)
     assert "engine 'triton' is not available here: no CUDA device" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("precision", "most"), [("tf32", 5e-3), ("bf16", 5e-2)])
+def test_lower_precisions(precision: str, most: float) -> None:
+    """By choice. In Triton's interpreter, TF32 is float32."""
+    case, x = small()
+
+    def moved(engine: Engine) -> torch.Tensor:
+        y = x.on(engine.device).to(engine.dtype)
+        return (engine.adapt(y.phi, y.data, y.schedule, y.rng).phi.cpu().double() - x.phi.double()).flatten()
+
+    wanted = moved(make("cpu", dtype=torch.float64)(case))
+    off = torch.linalg.vector_norm(moved(make("triton", precision=precision)(case)) - wanted)
+    off = off / torch.linalg.vector_norm(wanted)
+    assert float(off) < most
+    assert precision == "tf32" or float(off) > 1e-4

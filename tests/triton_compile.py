@@ -69,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.triton_compile", description=__doc__)
     parser.add_argument("cases", nargs="+", metavar="CASE")
     parser.add_argument("--capability", type=int, default=90, help="of the device (default: %(default)s)")
+    parser.add_argument("--precision", default="float32", help="of products (default: %(default)s)")
     options = parser.parse_args(arguments)
     compiled = pretend(options.capability)
     from tests.engines import make
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     known = {case.name: case for case in cases()}
     for name in options.cases:
         case = known[name]
-        x, engine = take(draw(case), torch.arange(2)), make("triton")(case)
+        x, engine = take(draw(case), torch.arange(2)), make("triton", precision=options.precision)(case)
         for data in (x.data, Data(x.data.real, x.data.indices)):  # the second draws its noise
             x = replace(x, data=data)
             adapted = engine.adapt(x.phi, x.data, x.schedule, x.rng, state=x.state, keep=True)

@@ -13,6 +13,9 @@ namespace pymgan::cuda {
 // How this engine lays out: weights by rows [n][pad(inputs)], rows of samples padded to 16 bytes.
 Target cuda_target();
 
+// Of products: float32 takes three products of TF32 numbers, the others one of what they are.
+enum class Precision : uint8_t { float32, tf32, bf16 };
+
 inline constexpr int kTrace = 8;  // loss_g, loss_d, norm_g, norm_d, fake mean and deviation, real mean and deviation
 
 struct Operand {

@@ -3,8 +3,8 @@
 // Float32 operands are split in two TF32 numbers, x = high + low, and low high + high low + high high is accumulated in
 // float32: three products, an error like that of float32 (CUTLASS calls it 3xTF32). High is x rounded to nearest, so
 // that low has no sign of its own and what is left out, low low, no mean; low's last bits are cut off by the
-// multiplication. With `fast` there is one product, of numbers that are cut off. A NaN stays one: in low, if rounding
-// spoilt high.
+// multiplication. A NaN stays one: in low, if rounding spoilt high. In tf32 there is one product, of numbers that are
+// cut off; in bf16 one of numbers rounded to 8 bits, twice as many at a time.
 //
 // An operand is asked for four numbers along the contraction at a time (quad), which mostly lie side by side, and for
 // those of the next chunk before those of this one are used. A sum may be had in any order: of 16 numbers along the
@@ -20,6 +20,7 @@
 #endif
 
 #include "block.h"
+#include "code.h"
 
 namespace pymgan::cuda::inline PYMGAN_SIDE {
 
@@ -107,13 +108,24 @@ __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], const
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+__device__ __forceinline__ uint32_t pair_bf16(float first, float second) {
+  uint32_t both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  return both;
+}
+__device__ __forceinline__ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 // [16][8 N]
 template <int N>
 class Tile {
  public:
   // += A B^T with A [16][depth] and B [8 N][depth], as quads along the depth.
   template <class A, class B>
-  __device__ __forceinline__ void multiply(int depth, bool fast, const A& a, const B& b) {
+  __device__ __forceinline__ void multiply(int depth, Precision precision, const A& a, const B& b) {
     const int lane = threadIdx.x % kWarp, group = lane / 4, first = lane % 4 * 4;
     const typename A::Row rows[2] = {a.row(group), a.row(group + 8)};
     typename B::Row columns[N];
@@ -126,7 +138,7 @@ class Tile {
       PYMGAN_UNROLL
       for (int n = 0; n < N; ++n) next_b[n] = columns[n].template quad<kFull>(p + first);
     };
-    const uint32_t half = fast ? 0 : 0x1000;
+    const uint32_t half = precision == Precision::tf32 ? 0 : 0x1000;
     PYMGAN_LOOP
     for (int p = -kChunk; p < depth; p += kChunk) {
       Quad of_a[2], of_b[N];
@@ -140,6 +152,10 @@ class Tile {
       else if (next < depth)
         load.template operator()<false>(next);
       if (p < 0) continue;
+      if (precision == Precision::bf16) {
+        accumulate_bf16(of_a, of_b);
+        continue;
+      }
       PYMGAN_UNROLL
       for (int step = 0; step < 2; ++step) {
         uint32_t a_high[4], a_low[4];
@@ -152,7 +168,7 @@ class Tile {
         for (int n = 0; n < N; ++n) {
           const Split b0 = split(of_b[n].x[2 * step], half), b1 = split(of_b[n].x[2 * step + 1], half);
           const uint32_t b_high[2] = {b0.high, b1.high}, b_low[2] = {b0.low, b1.low};
-          if (!fast) {
+          if (precision == Precision::float32) {
             mma(c_[n], a_low, b_high);
             mma(c_[n], a_high, b_low);
           }
@@ -171,8 +187,10 @@ class Tile {
   __device__ __forceinline__ void each(F f) {
     const int in_group = threadIdx.x % 4;
     PYMGAN_UNROLL
-    for (int n = 0; n < N; ++n) PYMGAN_UNROLL
-    for (int i = 0; i < 4; ++i) f(i / 2, n * 8 + in_group * 2 + i % 2, c_[n][i]);
+    for (int n = 0; n < N; ++n) {
+      PYMGAN_UNROLL
+      for (int i = 0; i < 4; ++i) f(i / 2, n * 8 + in_group * 2 + i % 2, c_[n][i]);
+    }
   }
 
   // put(r, i, the sum of f(r, column, value) over the columns 16 i to 16 i + 15) for every row.
@@ -181,16 +199,28 @@ class Tile {
     float sums[N / 2][kRows] = {};
     each([&](int r, int column, float value) { sums[column / kTileColumns][r] += f(r, column, value); });
     PYMGAN_UNROLL
-    for (int part = 0; part < N / 2; ++part) PYMGAN_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      float sum = sums[part][r];
-      sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-      sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-      if (threadIdx.x % 4 == 0) put(r, part, sum);
+    for (int part = 0; part < N / 2; ++part) {
+      PYMGAN_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        float sum = sums[part][r];
+        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+        if (threadIdx.x % 4 == 0) put(r, part, sum);
+      }
     }
   }
 
  private:
+  __device__ __forceinline__ void accumulate_bf16(const Quad (&of_a)[2], const Quad (&of_b)[N]) {
+    const uint32_t a[4] = {pair_bf16(of_a[0].x[0], of_a[0].x[1]), pair_bf16(of_a[1].x[0], of_a[1].x[1]),
+                           pair_bf16(of_a[0].x[2], of_a[0].x[3]), pair_bf16(of_a[1].x[2], of_a[1].x[3])};
+    PYMGAN_UNROLL
+    for (int n = 0; n < N; ++n) {
+      const uint32_t b[2] = {pair_bf16(of_b[n].x[0], of_b[n].x[1]), pair_bf16(of_b[n].x[2], of_b[n].x[3])};
+      mma_bf16(c_[n], a, b);
+    }
+  }
+
   float c_[N][4] = {};
 };
 
@@ -205,11 +235,21 @@ inline float to_tf32(float x, uint32_t half) {
   return x;
 }
 
+// Rounded to nearest, ties to even.
+inline float to_bf16(float x) {
+  if (x != x) return x;
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+
 template <int N>
 class Tile {
  public:
   template <class A, class B>
-  void multiply(int depth, bool fast, const A& a, const B& b) {
+  void multiply(int depth, Precision precision, const A& a, const B& b) {
     constexpr int columns = 8 * N;
     float a_high[kChunk][kTileRows], a_low[kChunk][kTileRows], b_high[kChunk][columns], b_low[kChunk][columns];
     auto split = [&](const auto& operand, int i, int p, auto& high, auto& low) {
@@ -218,7 +258,9 @@ class Tile {
         const auto row = operand.row(i);
         const Quad q = full ? row.template quad<true>(p + first) : row.template quad<false>(p + first);
         for (int j = 0; j < 4; ++j) {
-          high[first + j][i] = to_tf32(q.x[j], fast ? 0 : 0x1000);
+          high[first + j][i] = precision == Precision::bf16
+                                   ? to_bf16(q.x[j])
+                                   : to_tf32(q.x[j], precision == Precision::tf32 ? 0 : 0x1000);
           low[first + j][i] = to_tf32(q.x[j] - high[first + j][i], 0);
         }
       }
@@ -238,7 +280,7 @@ class Tile {
               c_[row][column] += sum;
             }
         };
-        if (!fast) accumulate(a_low, b_high), accumulate(a_high, b_low);
+        if (precision == Precision::float32) accumulate(a_low, b_high), accumulate(a_high, b_low);
         accumulate(a_high, b_high);
       }
     }

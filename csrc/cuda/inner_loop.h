@@ -82,7 +82,7 @@ class InnerLoop {
   }
 
   PYMGAN_DEVICE_CALL void execute(const Listing& list, Task& task) {
-    Interpreter(block, t, task, l.fast).run(l.codes + list.first, list.count);
+    Interpreter(block, t, task, l.precision).run(l.codes + list.first, list.count);
   }
   PYMGAN_DEVICE const Listing& step_of(const Task& task, const cpu::Batches<float>& batches, int k) const {
     return l.step[is_penalised(batches, k)][task.kind == Optimiser::extragradient];

@@ -125,8 +125,8 @@ class Launches::Plot {
   int64_t shared_ = 0;
 };
 
-Launches::Launches(const Plan& plan, const Game& game, bool tf32)
-    : program_(plan, game, cuda_target()), encoding_(program_), tf32_(tf32) {
+Launches::Launches(const Plan& plan, const Game& game, Precision precision)
+    : program_(plan, game, cuda_target()), encoding_(program_), precision_(precision) {
   // Offsets are 32-bit numbers.
   const int64_t most = std::max(3 * snapshot(), program_.residual_elements());
   if (most > std::numeric_limits<int32_t>::max())
@@ -171,7 +171,7 @@ Launch Launches::start(Image& image) const {
   l.penalty_every = program_.has_penalty() ? program_.game().penalty.every : 0;
   l.keep_all = program_.game().keep_all;
   l.fused = program_.fused();
-  l.fast = tf32_;
+  l.precision = precision_;
   return l;
 }
 

@@ -78,8 +78,7 @@ struct MetaShape {
 
 class Launches {
  public:
-  // tf32: products with one TF32 product instead of three
-  Launches(const Plan& plan, const Game& game, bool tf32 = false);
+  Launches(const Plan& plan, const Game& game, Precision precision = Precision::float32);
 
   Program& program() { return program_; }
   int64_t saved_elements(const StorageSchedule& storage, int steps) const;
@@ -110,7 +109,7 @@ class Launches {
 
   Program program_;
   Encoding encoding_;
-  bool tf32_;
+  Precision precision_;
   std::vector<int32_t> flat_;  // of every packed element its place in torch's phi; -1: padding
   std::vector<uint8_t> kinds_;
 };

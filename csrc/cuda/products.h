@@ -110,7 +110,7 @@ struct Pairs {
 
 class Products {
  public:
-  PYMGAN_DEVICE explicit Products(Operands& operands, bool fast) : o(operands), fast_(fast) {}
+  PYMGAN_DEVICE Products(Operands& operands, Precision precision) : o(operands), precision_(precision) {}
 
   // out = apply(scale (a0 B0 + bias) + a1 B1), B = W^T or with adjoint W; dots of the first term.
   PYMGAN_DEVICE_CALL void product(const Code& c) {
@@ -198,13 +198,13 @@ class Products {
     PYMGAN_DEVICE int site(int) const { return 0; }
     PYMGAN_DEVICE int out(int sample, int) const { return sample * ld; }
     template <int N>
-    PYMGAN_DEVICE void multiply(Tile<N>& tile, bool fast, const float* a, int a_ld, const float* weight, int m0,
-                                int n0) const {
+    PYMGAN_DEVICE void multiply(Tile<N>& tile, Precision precision, const float* a, int a_ld, const float* weight,
+                                int m0, int n0) const {
       const Along rows{a + m0 * a_ld, a_ld, c.rows - m0, c.depth};
       if (c.adjoint)
-        tile.multiply(c.depth, fast, rows, Across{weight + n0, w.ld, c.columns - n0, c.depth});
+        tile.multiply(c.depth, precision, rows, Across{weight + n0, w.ld, c.columns - n0, c.depth});
       else
-        tile.multiply(c.depth, fast, rows, Along{weight + n0 * w.ld, w.ld, c.columns - n0, c.depth});
+        tile.multiply(c.depth, precision, rows, Along{weight + n0 * w.ld, w.ld, c.columns - n0, c.depth});
     }
   };
   // Rows of out are the sites of a group, sample after sample.
@@ -225,10 +225,10 @@ class Products {
     PYMGAN_DEVICE int site(int m) const { return numbers[group.first_site + m % group.sites]; }
     PYMGAN_DEVICE int out(int sample, int site) const { return sample * ld + site * out_ld; }
     template <int N>
-    PYMGAN_DEVICE void multiply(Tile<N>& tile, bool fast, const float* a, int a_ld, const float* weight, int m0,
-                                int n0) const {
+    PYMGAN_DEVICE void multiply(Tile<N>& tile, Precision precision, const float* a, int a_ld, const float* weight,
+                                int m0, int n0) const {
       const WindowRows rows{&window, &group, numbers, a, a_ld, in_ld, c.depth, m0, c.rows * group.sites};
-      tile.multiply(depth(), fast, rows, WindowWeight{&w, &group, numbers, weight, c.adjoint, n0});
+      tile.multiply(depth(), precision, rows, WindowWeight{&w, &group, numbers, weight, c.adjoint, n0});
     }
   };
 
@@ -266,7 +266,7 @@ class Products {
       for (int term = 0; term < 2; ++term) {
         const float* a = term == 0 ? a0 : a1;
         if (!a) continue;
-        form.multiply(tile, fast_, a, term == 0 ? c.a0.ld : c.a1.ld, term == 0 ? w0 : w1, m0, n0);
+        form.multiply(tile, precision_, a, term == 0 ? c.a0.ld : c.a1.ld, term == 0 ? w0 : w1, m0, n0);
         if (term == 1) break;
         if (bias)
           tile.each([&](int r, int column, float& value) {
@@ -357,14 +357,14 @@ class Products {
         if (!a || !b) continue;
         const int samples = term == 0 ? c.rows0 : c.rows1;
         if (!window) {
-          tile.multiply(samples, fast_, Across{a + n0, delta.ld, w.n - n0, samples},
+          tile.multiply(samples, precision_, Across{a + n0, delta.ld, w.n - n0, samples},
                         Across{b + k0, h.ld, w.k - k0, samples});
           continue;
         }
         const int32_t* first = o.t.numbers + window->first_pair + tap;
         const int pairs = first[1] - first[0];
         if (pairs == 0) continue;
-        tile.multiply(samples * pairs, fast_,
+        tile.multiply(samples * pairs, precision_,
                       Pairs{a, o.t.numbers + window->pair_out + first[0], pairs, samples, delta.ld, out_ld, n0, w.n},
                       Pairs{b, o.t.numbers + window->pair_in + first[0], pairs, samples, h.ld, in_ld, k0, w.k});
       }
@@ -442,7 +442,7 @@ class Products {
   }
 
   Operands& o;
-  bool fast_;  // one TF32 product instead of three
+  Precision precision_;
 };
 
 }  // namespace pymgan::cuda::inline PYMGAN_SIDE

@@ -53,7 +53,8 @@ struct Launch {
   int32_t fakes = 0, reals = 0;       // of a batch
   int64_t parameters = 0, snapshot = 0, residual_elements = 0, saved_each = 0, spectral = 0;
   int32_t steps = 0, penalty_every = 0;  // 0: no penalty
-  bool keep_all = false, fused = false, fast = false;
+  bool keep_all = false, fused = false;
+  Precision precision = Precision::float32;
   Places places;
   float* workspace = nullptr;
 };
