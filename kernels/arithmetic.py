@@ -37,3 +37,16 @@ def maximum(a, b):
 @triton.jit
 def is_finite(x):
     return tl.abs(x) < float("inf")
+
+
+@triton.jit
+def multiply(x, y, acc, PRECISION: tl.constexpr):
+    """acc + x y. "bf16 in float32" is what Triton's interpreter, which does not multiply bf16, has for it."""
+    if PRECISION == "bf16 in float32":
+        x, y = x.to(tl.bfloat16).to(tl.float32), y.to(tl.bfloat16).to(tl.float32)
+        acc = tl.dot(x, y, acc, input_precision="ieee", out_dtype=acc.dtype)
+    elif PRECISION == "bf16":
+        acc = tl.dot(x.to(tl.bfloat16), y.to(tl.bfloat16), acc, out_dtype=acc.dtype)
+    else:
+        acc = tl.dot(x, y, acc, input_precision=PRECISION, out_dtype=acc.dtype)
+    return acc

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .arithmetic import multiply
 from .epilogue import Epilogue, finish
 from .launch import PRECISION, Blocks, Tuned, cdiv, stride
 from .sums import add_partials
@@ -79,13 +80,7 @@ def _times(
                 mask=(k < depth)[:, None] & column_ok[None, :],
                 other=0.0,
             )
-            if PRECISION == "bf16 in float32":  # in Triton's interpreter, which does not multiply bf16
-                x, y = x.to(tl.bfloat16).to(tl.float32), y.to(tl.bfloat16).to(tl.float32)
-                acc = tl.dot(x, y, acc, input_precision="ieee", out_dtype=acc.dtype)
-            elif PRECISION == "bf16":
-                acc = tl.dot(x.to(tl.bfloat16), y.to(tl.bfloat16), acc, out_dtype=acc.dtype)
-            else:
-                acc = tl.dot(x, y, acc, input_precision=PRECISION, out_dtype=acc.dtype)
+            acc = multiply(x, y, acc, PRECISION)
     return acc
 
 

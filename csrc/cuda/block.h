@@ -21,7 +21,7 @@
 #define PYMGAN_LOOP _Pragma("unroll 1")
 #else
 #include <random>
-#include <vector>
+#include <stdexcept>
 #define PYMGAN_SIDE on_host
 #define PYMGAN_DEVICE inline
 #define PYMGAN_DEVICE_CALL inline
@@ -56,6 +56,15 @@ class Block {
   __device__ __forceinline__ void each(int n, F f) {
     for (int i = rank_ * kThreads + threadIdx.x; i < n; i += blocks_ * kThreads) f(i);
     barrier();
+  }
+
+  // A phase: n floats, a multiple of four, from global memory to the block's shared memory, all on their way at a time.
+  __device__ __forceinline__ void fetch(int n, const float* from, float* to) const {
+    const auto shared = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+    for (int i = threadIdx.x * 4; i < n; i += kThreads * 4)
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared + i * 4), "l"(from + i) : "memory");
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    __syncthreads();
   }
 
   __device__ __forceinline__ int warp_count() const { return blocks_ * kWarps; }
@@ -167,6 +176,13 @@ class Block {
     while (common_factor(step, n) != 1) step = step % n + 1;
     int64_t at = static_cast<int64_t>(random_() % n);
     for (int i = 0; i < n; ++i, at = (at + step) % n) f(static_cast<int>(at));
+  }
+
+  void fetch(int n, const float* from, float* to) {
+    if (n % 4 != 0 || reinterpret_cast<std::uintptr_t>(from) % 16 != 0 ||
+        reinterpret_cast<std::uintptr_t>(to) % 16 != 0)
+      throw std::logic_error("[cuda] expected whole and aligned quads to fetch");
+    each(n, [&](int i) { to[i] = from[i]; });
   }
 
   int warp_count() const { return kWarps; }

@@ -57,7 +57,7 @@ class InnerLoop {
       const Action& action = l.actions[i];
       float* from = slot(action.from);
       if (float* before = at(l.places.before)) {
-        copy(static_cast<int>(l.snapshot), from, before);
+        block.fetch(static_cast<int>(l.snapshot), from, before);
         from = before;
       }
       Task task;
