@@ -85,8 +85,13 @@ def plan(args: argparse.Namespace, limits: dict[str, float]) -> list[Phase]:
             (*install, "--no-build-isolation", *site, "."),
             (python, "-m", "pymgan", "env"),
         ),
-        # Warnings are errors where the pins hold; that machine has versions of its own.
-        "battery": ((python, "-m", "pytest", "-m", "gpu", "-q", "-n", str(args.workers), "-W", "default"),),
+        # Warnings are errors where the pins hold; that machine has versions of its own. A line a test, for a run that is stopped.
+        "battery": (
+            (
+                *(python, "-m", "pytest", "-m", "gpu", "-v", "-n", str(args.workers), "-W", "default"),
+                *(("-k", args.tests) if args.tests else ()),
+            ),
+        ),
         "bench": (
             (
                 *(python, "-m", "bench", "--device", "cuda", "--commit", args.commit),
@@ -255,8 +260,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         help="repeatable; default: " + ", ".join(f"{name}={limit:g}" for name, limit in PHASES.items()),
     )
     parser.add_argument(
-        "--workers", type=int, default=8, help="processes of the battery (default: %(default)s)"
+        "--workers", type=int, default=12, help="processes of the battery (default: %(default)s)"
     )
+    parser.add_argument("--tests", metavar="EXPRESSION", help="of the battery, as pytest's -k takes it")
     parser.add_argument(
         "--sanitize", default="cuda", metavar="ENGINE", help="whom to sanitize (default: %(default)s)"
     )

@@ -27,6 +27,8 @@ def test_the_plan_has_every_phase_and_fits_into_nine_minutes() -> None:
     assert list(phases) == ["build", "battery", "bench", "profile", "sanitize"]
     assert sum(phase.limit for phase in phases.values()) <= device.LIMIT < 540
     assert "gpu" in phases["battery"].commands[0]
+    assert "-k" not in phases["battery"].commands[0]
+    assert planned("--tests", "cuda")["battery"].commands[0][-2:] == ("-k", "cuda")
     (bench,) = phases["bench"].commands
     assert bench[bench.index("--budget") + 1] == device.BUDGET  # it ends by itself, with a table
     (profile,) = phases["profile"].commands
