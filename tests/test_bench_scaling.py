@@ -132,7 +132,10 @@ def test_the_ledger_tells_what_an_engine_holds() -> None:
     held = work.arena_bytes(engine, step.run)
     assert engine._pool is pool  # type: ignore[attr-defined]
     # Of one thread: the tasks share it.
-    saved, pull = core.saved_elements(2), core.pull_workspace(["GD", "GD"], ["G", "D"], False, False, 2, 1)
+    saved, pull = (
+        core.saved_elements(2),
+        core.pullback_workspace(["GD", "GD"], ["G", "D"], False, False, 2, 1),
+    )
     others = core.adapt_workspace(1) + core.gradients_workspace(True, 1)
     assert held is not None
     assert 4 * (saved + pull) <= held <= 4 * (saved + pull + others)

@@ -22,6 +22,7 @@
 #else
 #include <random>
 #include <stdexcept>
+#include <vector>
 #define PYMGAN_SIDE on_host
 #define PYMGAN_DEVICE inline
 #define PYMGAN_DEVICE_CALL inline
@@ -91,6 +92,18 @@ class Block {
   __device__ __forceinline__ double sum(int n, F f) {
     double own = 0;
     for (int i = rank_ * kThreads + threadIdx.x; i < n; i += blocks_ * kThreads) own += f(i);
+    return reduce(own);
+  }
+
+  // A phase in which a whole warp works on each i < n, and the sum of f(i), which all of its lanes return.
+  template <class F>
+  __device__ __forceinline__ double warps_sum(int n, F f) {
+    double own = 0;
+    PYMGAN_LOOP
+    for (int i = rank_ * kWarps + threadIdx.x / kWarp; i < n; i += blocks_ * kWarps) {
+      const double found = f(i);
+      if (threadIdx.x % kWarp == 0) own += found;
+    }
     return reduce(own);
   }
 
@@ -190,6 +203,15 @@ class Block {
   template <class F>
   void warps(int n, F f) {
     each(n, f);
+  }
+
+  template <class F>
+  double warps_sum(int n, F f) {
+    std::vector<double> found(n);
+    each(n, [&](int i) { found[i] = f(i); });
+    double sum = 0;
+    for (double x : found) sum += x;
+    return sum;
   }
 
   double reduce(double own) { return own; }

@@ -15,8 +15,7 @@ PYMGAN_DEVICE_CALL double energy_distance(Block& block, const float* a, int n, c
   const double within_a = n > 1 ? 1.0 / (static_cast<double>(n) * (n - 1)) : 0.0;  // each pair twice
   const double within_b = m > 1 ? 1.0 / (static_cast<double>(m) * (m - 1)) : 0.0;
   auto sample = [&](int i) { return i < n ? a + i * int64_t{features} : b + (i - n) * int64_t{features}; };
-  double value = 0;  // of this thread's samples
-  block.warps(n + m, [&](int row) {
+  return block.warps_sum(n + m, [&](int row) {
     const bool of_a = row < n;
     const float* x = sample(row);
     float* dx = of_a ? cotangent + row * int64_t{features} : nullptr;
@@ -32,9 +31,8 @@ PYMGAN_DEVICE_CALL double energy_distance(Block& block, const float* a, int n, c
       const float pull = static_cast<float>((j < n ? 2 : 1) * weight / distance);
       if (dx) lanes(features, [&](int i) { dx[i] += pull * (x[i] - y[i]); });
     }
-    one_lane([&] { value += own; });
+    return own;
   });
-  return block.reduce(value);
 }
 
 }  // namespace pymgan::cuda::inline PYMGAN_SIDE
