@@ -14,12 +14,8 @@ from tests.cuda_host import CudaHostEngine
 from tests.oracle_cases import Case
 
 Make = Callable[[Case], Engine]
-SHARED = (
-    0,
-    1 << 10,
-    1 << 12,
-    227 << 10,
-)  # bytes: temps in global memory, spread over a team, in one block with some buffers or all
+# Bytes: temps in global memory, spread over a team, in one block with some of the buffers, or with all.
+SHARED = (0, 1 << 10, 1 << 12, 227 << 10)
 
 
 def make(
