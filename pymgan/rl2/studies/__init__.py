@@ -1,0 +1,1 @@
+"""Experiments that `python -m pymgan.rl2` runs; each returns plain numbers and prints a table."""
