@@ -100,7 +100,8 @@ class Controls:
         """As plain JSON values; `from_config` is the way back."""
         values = asdict(self)
         del values["reference"]
-        return values
+        lists = {name: list(values[name]) for name in ("optimisers", "observe")}
+        return values | lists | {"ratios": [list(pair) for pair in self.ratios]}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Controls:

@@ -44,6 +44,10 @@ class Policy(nn.Module):
         for layer in (self.actor, self.critic):  # a uniform policy and a value of zero to begin with
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        self.value_mean: Tensor
+        self.value_scale: Tensor
+        self.register_buffer("value_mean", torch.zeros(()))
+        self.register_buffer("value_scale", torch.zeros(()))  # 0 until returns have been seen
 
     def see(self, observations: Any, actions: Tensor | None, rewards: Tensor, done: Tensor) -> Tensor:
         """One step's input, [N, inputs].
@@ -84,7 +88,28 @@ class Policy(nn.Module):
             hidden = last[0]
             pieces.append(piece)
         states = torch.cat(pieces, 1) if len(pieces) > 1 else pieces[0]
-        return self.actor(states), self.critic(states).squeeze(-1), hidden
+        values = self.value_mean + self._unit() * self.critic(states).squeeze(-1)
+        return self.actor(states), values, hidden
+
+    @torch.no_grad()
+    def rescale(self, returns: Tensor, *, share: float = 0.1) -> None:
+        """Move the mean and deviation that values are told in towards those of returns [any number]; values stay what they are.
+
+        A network that has to say 200 saturates what it has in common with the actor (PopArt: van Hasselt et al. 2016, arXiv
+        1602.07714).
+        """
+        first = float(self.value_scale) == 0
+        share = 1.0 if first else share
+        mean = self.value_mean + share * (returns.mean() - self.value_mean)
+        scale = self.value_scale + share * (returns.std() + 1e-6 - self.value_scale)
+        old = self._unit()
+        self.critic.weight.mul_(old / scale)
+        self.critic.bias.copy_((old * self.critic.bias + self.value_mean - mean) / scale)
+        self.value_mean.copy_(mean)
+        self.value_scale.copy_(scale)
+
+    def _unit(self) -> Tensor:
+        return torch.where(self.value_scale > 0, self.value_scale, 1.0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights to one safetensors file, atomically."""

@@ -26,8 +26,8 @@ class PPO:
         discount: of a step; 1 because the return of a whole trial is what counts.
         trace: lambda of generalised advantage estimation (Schulman et al. 2015, arXiv 1506.02438).
         clip: of the probability ratio.
-        value_clip: how far a value may move in one rollout, in deviations of the rollout's returns; None leaves it free.
-        value_weight: of the squared error of the values, which are compared in deviations of the returns.
+        value_clip: how far a value may move in one rollout, in deviations of the returns; None leaves it free.
+        value_weight: of the squared error of the values, in deviations of the returns.
         entropy: weight of the entropy bonus; it falls linearly to zero over the run.
         gradient_clip: largest norm of a gradient.
     """
@@ -73,7 +73,8 @@ class PPO:
         target = advantage + rollout.values
         played = rollout.played
         advantage = (advantage - advantage[played].mean()) / (advantage[played].std() + 1e-8)
-        scale = float(target[played].std()) + 1e-8
+        policy.rescale(target[played])
+        scale = float(policy.value_scale)
         totals = dict.fromkeys(("loss", "value_loss", "entropy", "clipped"), 0.0)
         count = len(rollout.inputs)
         size = -(-count // self.minibatches)

@@ -1,0 +1,169 @@
+"""Problems whose answers are known: bandits and tabular MDPs, their optima and their baselines."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.vector import VectorEnv
+
+from pymgan.rl2.baselines import bandits, mdps
+from pymgan.rl2.environments import BernoulliBandits, TabularMDPs
+
+
+@cache
+def by_histories(arms: int, history: tuple[tuple[int, int], ...], left: int) -> float:
+    """The optimum without any insight: a maximum over arms after every history of (arm, reward)."""
+    if left == 0:
+        return 0.0
+    best = 0.0
+    for arm in range(arms):
+        rewards = [reward for pulled, reward in history if pulled == arm]
+        chance = (sum(rewards) + 1) / (len(rewards) + 2)
+        won, lost = (by_histories(arms, (*history, (arm, reward)), left - 1) for reward in (1, 0))
+        best = max(best, chance * (1 + won) + (1 - chance) * lost)
+    return best
+
+
+@pytest.mark.parametrize(("arms", "pulls"), [(1, 4), (2, 5), (3, 5), (5, 4)])
+def test_the_optimum_is_that_over_all_histories(arms: int, pulls: int) -> None:
+    assert bandits.optimum(arms, pulls) == pytest.approx(by_histories(arms, (), pulls), abs=1e-12)
+
+
+def test_what_cannot_be_gone_through_is_not_claimed() -> None:
+    assert bandits.optimum(5, 100) is None
+    assert bandits.optimum(1, 10_000) is None
+
+
+def test_baselines_stand_in_the_known_order() -> None:
+    random = np.random.default_rng(0)
+    chances = random.random((20_000, 5))
+    constant = bandits.tune_ucb(5, 10, problems=5000, seed=1)
+    returns = {
+        "ucb": bandits.ucb(chances, 10, random, constant=constant),
+        "thompson": bandits.thompson(chances, 10, random),
+        "paper": bandits.ucb(chances, 10, random, constant=2**0.5, prior=False),
+        "random": bandits.random_arms(chances, 10, random),
+    }
+    mean = {name: float(values.mean()) for name, values in returns.items()}
+    best = bandits.optimum(5, 10)
+    assert best is not None
+    assert best + 0.05 > mean["ucb"] > 0.985 * best
+    assert mean["ucb"] > mean["thompson"] > mean["random"]
+    assert mean["random"] == pytest.approx(5.0, abs=0.05)
+    assert mean["paper"] < mean["ucb"]
+
+
+def test_each_arm_is_pulled_once_first() -> None:
+    """As in the paper: arms that never pay, and one that always does, which any order of first pulls finds."""
+    chances = np.zeros((200, 4))
+    chances[:, 2] = 1.0
+    assert (bandits.ucb(chances, 4, np.random.default_rng(0), constant=0.0, prior=False) == 1).all()
+
+
+@pytest.mark.parametrize("env", [BernoulliBandits(64, arms=4, pulls=5), TabularMDPs(64, states=6, actions=3)])
+def test_environments_keep_gymnasiums_rules(env: VectorEnv[Any, Any, Any]) -> None:
+    def trial(seed: int) -> list[Any]:
+        seen, infos = env.reset(seed=seed)
+        env.action_space.seed(seed)
+        rows = [seen]
+        for _ in range(2 * env.trial_steps):  # type: ignore[attr-defined]
+            assert env.observation_space.contains(seen)
+            seen, *rest, infos = env.step(env.action_space.sample())
+            assert all(each.shape == (64,) for each in rest)
+            rows += [seen, *rest]
+        del infos
+        return rows
+
+    first, second, other = trial(0), trial(0), trial(1)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_arms_pay_as_often_as_they_should() -> None:
+    env = BernoulliBandits(50, arms=3, pulls=10_000)
+    env.reset(seed=0)
+    chances = env._chances.copy()
+    paid = np.zeros(50)
+    for _ in range(4000):
+        paid += env.step(np.full(50, 1))[1]
+    np.testing.assert_allclose(paid / 4000, chances[:, 1], atol=0.035)
+
+
+def test_processes_move_and_pay_as_they_say() -> None:
+    env = TabularMDPs(20_000, states=3, actions=2, horizon=2, episodes=1)
+    env.reset(seed=0)
+    env.transitions[:], env.means[:] = env.transitions[0], env.means[0]
+    env._cumulative = env.transitions.cumsum(-1)
+    seen, rewards, *_ = env.step(np.ones(20_000, int))
+    share = np.bincount(seen, minlength=3) / 20_000
+    np.testing.assert_allclose(share, env.transitions[0, 0, 1], atol=0.015)
+    assert rewards.mean() == pytest.approx(env.means[0, 0, 1], abs=0.03)
+    assert rewards.std() == pytest.approx(1.0, abs=0.03)
+
+
+def test_planning_finds_the_best_of_all_policies() -> None:
+    env = TabularMDPs(4, states=2, actions=2, horizon=3, episodes=1)
+    env.reset(seed=2)
+    value, _ = mdps.plan(env.transitions, env.means, 3)
+    for process in range(4):
+        best = -np.inf
+        for choice in itertools.product(range(2), repeat=6):  # an action for each of 3 steps and 2 states
+            state, total = np.array([1.0, 0.0]), 0.0
+            for step in range(3):
+                action = [choice[2 * step + s] for s in range(2)]
+                total += sum(state[s] * env.means[process, s, action[s]] for s in range(2))
+                state = sum(state[s] * env.transitions[process, s, action[s]] for s in range(2))
+            best = max(best, total)
+        assert value[process] == pytest.approx(best, abs=1e-12)
+
+
+def test_knowing_is_better_than_sampling_than_chance() -> None:
+    env = TabularMDPs(300)
+    env.reset(seed=0)
+    span = {"horizon": 10, "episodes": 10}
+    informed = mdps.optimal_returns(env.transitions, env.means, **span).mean()
+    sampling = mdps.posterior_sampling(
+        env.transitions, env.means, **span, random=np.random.default_rng(0)
+    ).mean()
+    chance = mdps.random_returns(env.transitions, env.means, **span).mean()
+    assert informed > sampling + 10 > chance + 20
+    assert chance == pytest.approx(100, abs=4)  # mean rewards are 1
+
+
+@pytest.mark.parametrize(
+    ("command", "keys"),
+    [
+        (
+            ["bandit", "--arms", "3", "--pulls", "4"],
+            {"return", "optimum", "thompson", "ucb1", "random", "problems", "wall_s"},
+        ),
+        (
+            ["mdp", "--states", "3", "--actions", "2", "--horizon", "2"],
+            {"return", "informed", "psrl", "random"},
+        ),
+    ],
+)
+def test_the_last_line_is_one_json_object(command: list[str], keys: set[str]) -> None:
+    small = ["--updates", "2", "--problems", "50", "--hidden", "4", "--no-progress", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pymgan.rl2", *command, *small], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert keys <= result.keys()
+    assert result["problems"] == 50
+
+
+def test_bad_input_is_one_line() -> None:
+    command = [sys.executable, "-m", "pymgan.rl2", "bandit", "--arms", "0", "--updates", "1", "--no-progress"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "expected arms >= 1, got 0" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,242 @@
+"""Playing and learning: what a trial is, what is credited to what, and that it works on environments of other people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from pymgan.rl2 import PPO, Learner, Player, Policy, Rollout, learn, play
+from pymgan.rl2.environments import BernoulliBandits, TabularMDPs
+from pymgan.rl2.ppo import advantages
+
+
+class Counting(VectorEnv[Any, Any, Any]):
+    """Two environments whose episodes have 2 and 3 steps; the observation is 100 x episode + step."""
+
+    def __init__(self, mode: AutoresetMode, *, truncate: bool = False, per_trial: int = 1) -> None:
+        self.metadata = {"autoreset_mode": mode}
+        self.mode, self.truncate, self.per_trial, self.num_envs = mode, truncate, per_trial, 2
+        self.lengths = np.array([2, 3])
+        self.single_observation_space = spaces.Box(0, 1e6, (1,), np.float64)
+        self.single_action_space = spaces.Discrete(2)
+        self.observation_space = batch_space(self.single_observation_space, 2)
+        self.action_space = batch_space(self.single_action_space, 2)
+
+    def seen(self) -> Any:
+        return (100.0 * self.episode + self.time)[:, None]
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        if options and "reset_mask" in options:
+            self.begin(options["reset_mask"])
+        else:
+            self.time, self.episode = np.zeros(2, int), np.zeros(2, int)
+            self.waiting = np.zeros(2, bool)
+        return self.seen(), {}
+
+    def begin(self, which: Any) -> None:
+        self.time, self.episode = np.where(which, 0, self.time), self.episode + which
+
+    def step(self, actions: Any) -> Any:
+        resetting = self.waiting if self.mode == AutoresetMode.NEXT_STEP else np.zeros(2, bool)
+        self.begin(resetting)
+        self.time = self.time + ~resetting
+        done = (self.time == self.lengths) & ~resetting
+        reward = np.where(resetting, 0.0, 1.0 + self.episode)
+        infos: dict[str, Any] = {"trial_over": done & (self.episode % self.per_trial == self.per_trial - 1)}
+        self.waiting = done
+        seen = self.seen()
+        if self.mode == AutoresetMode.SAME_STEP and done.any():
+            infos["final_obs"] = seen
+            self.begin(done)
+            seen = self.seen()
+        no = np.zeros(2, bool)
+        return seen, reward, no if self.truncate else done, done if self.truncate else no, infos
+
+
+MODES = (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED)
+
+
+def rollout_of(env: VectorEnv[Any, Any, Any], steps: int) -> tuple[Policy, Rollout]:
+    torch.manual_seed(0)
+    policy = Policy(env.single_observation_space, env.single_action_space, hidden=6)
+    torch.nn.init.normal_(policy.critic.weight)
+    return policy, Player(env, policy, seed=0).play(steps)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("per_trial", [1, 2])
+def test_steps_of_all_reset_modes_are_the_same(mode: AutoresetMode, per_trial: int) -> None:
+    steps = 24
+    _, reference = rollout_of(Counting(AutoresetMode.SAME_STEP, per_trial=per_trial), steps)
+    policy, rollout = rollout_of(Counting(mode, per_trial=per_trial), steps)
+    for row in range(2):
+        played = rollout.played[row]
+        count = int(played.sum())
+        assert count == steps if mode != AutoresetMode.NEXT_STEP else count < steps
+        for name in ("rewards", "ends"):
+            got, expected = getattr(rollout, name)[row][played], getattr(reference, name)[row][:count]
+            assert torch.equal(got, expected), name
+        seen = torch.expm1(rollout.inputs[row, played, 0])
+        expected = torch.expm1(reference.inputs[row, :count, 0])
+        torch.testing.assert_close(seen, expected)
+    sizes = np.array([2, 3]) * per_trial
+    assert len(rollout.returns) >= steps // 8 + steps // 9
+    first = rollout.inputs[:, :, -policy.heads.encoded - 2 :]
+    assert not first[rollout.starts].any(), (
+        "the first input of a trial knows of no action, reward or end before it"
+    )
+    if mode != AutoresetMode.NEXT_STEP:
+        for row, size in enumerate(sizes):
+            assert rollout.starts[row].nonzero().flatten().tolist() == list(range(0, steps, size))
+            flagged = rollout.inputs[row, :, -1].nonzero().flatten().tolist()
+            episode = size // per_trial
+            assert flagged == [s for s in range(1, steps) if s % episode == 0 and s % size]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_memory_lasts_for_a_trial_and_no_longer(mode: AutoresetMode) -> None:
+    policy, rollout = rollout_of(Counting(mode, per_trial=2), 24)
+    _, values, _ = policy(rollout.inputs, rollout.hidden, rollout.starts)
+    torch.testing.assert_close(values, rollout.values)
+    without, _, _ = policy(rollout.inputs, rollout.hidden)[1], None, None
+    assert not torch.allclose(without, rollout.values)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_time_limit_is_not_an_end(mode: AutoresetMode) -> None:
+    """What follows a trial that was cut off is worth what the policy thinks of its last state; of one that ended, nothing."""
+    policy, ended = rollout_of(Counting(mode), 12)
+    assert not ended.after[ended.ends].any()
+    policy, cut = rollout_of(Counting(mode, truncate=True), 12)
+    row, step = 1, 2  # the third step of an episode of three
+    assert cut.ends[row, step]
+    hidden = policy(cut.inputs[:, : step + 1], cut.hidden, cut.starts[:, : step + 1])[2][row : row + 1]
+    last = policy.see(
+        np.array([[3.0]]), cut.actions[row : row + 1, step], cut.rewards[row : row + 1, step], torch.ones(1)
+    )
+    expected = policy(last[:, None], hidden)[1][0, 0]
+    torch.testing.assert_close(cut.after[row, step], expected)
+
+
+def test_an_environment_that_hides_its_last_observation_says_what_is_missing() -> None:
+    class Silent(Counting):
+        def step(self, actions: Any) -> Any:
+            *values, infos = super().step(actions)
+            infos.pop("final_obs", None)
+            return *values, infos
+
+    with pytest.raises(ValueError, match="expected infos\\['final_obs'\\]"):
+        rollout_of(Silent(AutoresetMode.SAME_STEP, truncate=True), 12)
+
+
+def test_advantages_are_the_sums_of_the_formula() -> None:
+    """Against sum_l (gamma lambda)^l delta_{t+l}, up to the trial's end, in float64."""
+    torch.manual_seed(1)
+    shape = (3, 7)
+    ends = torch.rand(shape) < 0.3
+    values, last = torch.randn(shape), torch.randn(3, 1)
+    after = torch.where(ends, 0.0, torch.cat([values[:, 1:], last], 1))
+    rewards, nothing = torch.randn(shape), torch.zeros(0)
+    rollout = Rollout(
+        nothing, nothing, nothing, nothing, nothing, values, rewards, ends, after, nothing, nothing
+    )
+    got = advantages(rollout, 0.9, 0.7)
+    for row in range(3):
+        for step in range(7):
+            total, weight = 0.0, 1.0
+            for later in range(step, 7):
+                delta = rewards[row, later] + 0.9 * after[row, later] - values[row, later]
+                total += weight * float(delta)
+                weight *= 0.9 * 0.7
+                if ends[row, later]:
+                    break
+            assert float(got[row, step]) == pytest.approx(total, abs=1e-5)
+
+
+def test_learning_is_repeated_to_the_bit_also_when_it_is_cut_in_two() -> None:
+    def fresh() -> Learner:
+        return Learner(BernoulliBandits(32, arms=3, pulls=6), PPO(), updates=6, hidden=8, seed=4)
+
+    whole, cut = fresh(), fresh()
+    for _ in range(6):
+        whole.update()
+    for _ in range(3):
+        cut.update()
+    resumed = fresh()
+    resumed.restore(*cut.state())
+    for _ in range(3):
+        resumed.update()
+    for a, b in zip(whole.policy.parameters(), resumed.policy.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(cut.policy.critic.weight, whole.policy.critic.weight)
+
+
+def test_a_better_arm_is_found_within_a_trial() -> None:
+    """One of two arms always pays, the other never, anew in every trial: memory helps. The optimum is 5.5 of 6."""
+
+    class OneOfTwo(BernoulliBandits):
+        def _draw(self) -> None:
+            super()._draw()
+            best = self.np_random.integers(2, size=self.num_envs)
+            self._chances = np.stack([best == 0, best == 1], 1).astype(float)
+
+    env = OneOfTwo(256, arms=2, pulls=6)
+    policy = learn(env, PPO(lr=1e-2), updates=60, hidden=16, seed=0)
+    returns = play(env, policy, trials=2000, seed=99)
+    assert float(returns.mean()) == pytest.approx(5.5, abs=0.06)
+    again = play(env, policy, trials=2000, seed=99)
+    assert torch.equal(returns, again)
+
+
+def test_values_stay_what_they_are_when_their_units_change() -> None:
+    policy = Policy(spaces.Discrete(3), spaces.Discrete(2), hidden=8)
+    torch.nn.init.normal_(policy.critic.weight)
+    inputs, hidden = torch.randn(4, 5, policy.inputs), policy.start(4)
+    before = policy(inputs, hidden)[1]
+    for returns in (torch.randn(50) * 30 + 200, torch.randn(50) * 3 - 5):
+        policy.rescale(returns)
+        torch.testing.assert_close(policy(inputs, hidden)[1], before, atol=1e-3, rtol=1e-4)
+    assert float(policy.value_mean) == pytest.approx(0.9 * 200 - 0.1 * 5, abs=12)
+
+
+@pytest.mark.slow
+def test_an_environment_of_gymnasium_itself_is_learned() -> None:
+    env = gymnasium.make_vec("CartPole-v1", num_envs=32, vectorization_mode="vector_entry_point")
+    before = play(
+        env, Policy(env.single_observation_space, env.single_action_space), trials=100, greedy=False
+    )
+    ppo = PPO(discount=0.99, trace=0.95, lr=5e-3)
+    policy = learn(env, ppo, updates=40, rollout=64, hidden=32, seed=0)
+    after = play(env, policy, trials=100)
+    assert float(after.mean()) > 5 * float(before.mean())
+    env.close()
+
+
+def test_tabular_episodes_of_a_trial_share_their_process() -> None:
+    env = TabularMDPs(5, states=4, actions=2, horizon=3, episodes=2)
+    _, infos = env.reset(seed=0)
+    process, ends, overs = env.transitions.copy(), [], []
+    for _ in range(6):
+        seen, _, terminated, truncated, infos = env.step(np.zeros(5, int))
+        ends.append(bool(terminated.all()))
+        overs.append(bool(infos["trial_over"].all()))
+        assert not truncated.any()
+        assert (seen == 0).all() or not terminated.any()
+    assert ends == [False, False, True] * 2
+    assert overs == [False] * 5 + [True]
+    assert not np.array_equal(process, env.transitions)
+
+
+@pytest.mark.parametrize("name", ["lr", "clip", "entropy"])
+def test_bad_numbers_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"expected {name}"):
+        PPO(**{name: -1.0})
+    with pytest.raises(ValueError, match="expected updates >= 1"):
+        learn(BernoulliBandits(2), updates=0)
