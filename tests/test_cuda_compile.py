@@ -21,8 +21,10 @@ SHARED = 2048  # bytes of a block beside its task's buffers: two instructions, a
 WITHOUT_SPILLS = ("Rows::elementwise", "Updates::update", "Updates::adjoint", "Epilogue::apply_formula")
 PRODUCTS = ("Products::product", "Products::outer")
 # Of a loop over the contraction of a wide tile between flat samples (16 numbers; 24 products of tensor cores in TF32, or 4 in
-# bf16): instructions that ptxas makes of it, those that load a last, partial chunk included.
-WIDE, LONGEST_LOOP = 28, 500
+# bf16): instructions that ptxas makes of it, those that load a last, partial chunk included; and of one whose weight comes
+# through a ring, in copies of these names.
+WIDE, LONGEST_LOOP, LONGEST_RING = 28, 500, 350
+COPIES = {"sm_80": "LDGSTS", "sm_90a": "UBLKCP"}
 
 
 @cache
@@ -114,3 +116,8 @@ def test_kernel_within_its_budget(target: str, tmp_path: Path) -> None:
     assert not [(name, names) for name, names in found if names["LDL"] or names["STL"]]
     wide = [sum(names.values()) for _, names in found if names["HMMA"] == WIDE]
     assert min(wide) <= LONGEST_LOOP
+    rings = [names for _, names in found if names[COPIES[target]]]
+    # Wide tiles and narrow ones, of the weight's rows and of its columns, which are read where they arrive.
+    assert len(rings) == 4
+    assert all(names["LDS"] for names in rings)
+    assert max(sum(names.values()) for names in rings) <= LONGEST_RING
