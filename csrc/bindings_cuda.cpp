@@ -27,7 +27,7 @@ class CudaEngine {
   CudaEngine(const Plan& plan, Game game, const std::string& storage, const std::string& precision, int device,
              int64_t shared)
       : storage_(Storage::parse(storage)),
-        launcher_(device < 0 ? cuda::host_launcher(shared) : cuda::device_launcher(device)) {
+        launcher_(device < 0 ? cuda::host_launcher(shared, cuda::wants_rings(true)) : cuda::device_launcher(device)) {
     game.keep_all = storage_.mode == Storage::Mode::all;
     launches_ = std::make_unique<cuda::Launches>(plan, game, precision_of(precision));
   }

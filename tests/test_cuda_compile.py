@@ -21,8 +21,10 @@ SHARED = 2048  # bytes of a block beside its task's buffers: two instructions, a
 WITHOUT_SPILLS = ("Rows::elementwise", "Updates::update", "Updates::adjoint", "Epilogue::apply_formula")
 PRODUCTS = ("Products::product", "Products::outer")
 # Of a loop over the contraction of a wide tile between flat samples (16 numbers; 24 products of tensor cores in TF32, or 4 in
-# bf16): instructions that ptxas makes of it, those that load a last, partial chunk included.
-WIDE, LONGEST_LOOP = 28, 500
+# bf16): instructions that ptxas makes of it, those that load a last, partial chunk included; and of one whose weight comes
+# through a ring, in copies of these names.
+WIDE, LONGEST_LOOP, LONGEST_RING = 28, 500, 350
+COPIES = {"sm_80": "LDGSTS", "sm_90a": "UBLKCP"}
 
 
 @cache
@@ -52,28 +54,39 @@ def nvdisasm() -> str | None:
 
 
 def loops(text: str) -> list[tuple[str, Counter[str]]]:
-    """(function, instructions by name) of each loop without a loop in it that multiplies with tensor cores."""
+    """(function, instructions by name) of each loop that multiplies with tensor cores and has no such loop in it."""
     function, labels, code = "", {}, []
     for line in text.splitlines():
         if label := re.match(r"^(\S+):", line):
             labels[label[1]] = len(code)
             function = function if label[1].startswith(".L") else label[1]
-        if instruction := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?(.*?);", line):
-            code.append((function, instruction[1]))
-    ends = {}
-    for i, (_, text) in enumerate(code):
-        jump = re.match(r"BRA.*`\((\.L_\S+)\)", text)
-        if jump and labels.get(jump[1], len(code)) <= i:
-            ends[labels[jump[1]]] = i
-    inner = [
-        (a, b)
-        for a, b in ends.items()
-        if not any(a <= c and d <= b and (a, b) != (c, d) for c, d in ends.items())
-    ]
-    found = [
-        (code[a][0], Counter(text.split()[0].split(".")[0] for _, text in code[a : b + 1])) for a, b in inner
-    ]
-    return [(name, names) for name, names in found if names["HMMA"]]
+        if instruction := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+\s+)?(.*?);", line):
+            code.append((function, bool(instruction[1]), instruction[2]))
+    before: list[list[int]] = [[] for _ in code]  # the instructions that each may come after
+    back = []
+    for i, (_, guarded, text) in enumerate(code):
+        name = text.split()[0].split(".")[0]
+        target = labels.get(found[1]) if (found := re.search(r"`\((\.L_\S+)\)", text)) else None
+        if target is not None and target < len(code) and name in ("BRA", "BSSY"):
+            before[target].append(i)
+            back += [(target, i)] * (target <= i)
+        ends = name in ("EXIT", "RET", "BRX") or text.startswith("BRA `")
+        if (guarded or not ends) and i + 1 < len(code) and code[i + 1][0] == code[i][0]:
+            before[i + 1].append(i)
+    found = []
+    for first, last in back:
+        body, left = {first}, [last]
+        while left:  # all that leads to the jump back without the loop's beginning
+            i = left.pop()
+            if i not in body:
+                body.add(i)
+                left += before[i]
+        # What else has no predecessor is the function's: this jump back is none of a loop, but into its middle.
+        if all(before[i] for i in body - {first}) and any(code[i][2].startswith("HMMA") for i in body):
+            found.append(body)
+    found = [body for body in found if not any(other < body for other in found)]
+    names = [Counter(code[i][2].split()[0].split(".")[0] for i in body) for body in found]
+    return [(code[min(body)][0], name) for body, name in zip(found, names, strict=True)]
 
 
 @pytest.mark.slow
@@ -103,3 +116,8 @@ def test_kernel_within_its_budget(target: str, tmp_path: Path) -> None:
     assert not [(name, names) for name, names in found if names["LDL"] or names["STL"]]
     wide = [sum(names.values()) for _, names in found if names["HMMA"] == WIDE]
     assert min(wide) <= LONGEST_LOOP
+    rings = [names for _, names in found if names[COPIES[target]]]
+    # Wide tiles and narrow ones, of the weight's rows and of its columns, which are read where they arrive.
+    assert len(rings) == 4
+    assert all(names["LDS"] for names in rings)
+    assert max(sum(names.values()) for names in rings) <= LONGEST_RING

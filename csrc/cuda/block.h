@@ -20,6 +20,7 @@
 #define PYMGAN_UNROLL _Pragma("unroll")
 #define PYMGAN_LOOP _Pragma("unroll 1")
 #else
+#include <functional>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -78,6 +79,9 @@ class Block {
     return own;
 #endif
   }
+
+  // Whether this is in global memory, not in the shared memory of a block of the team.
+  __device__ __forceinline__ bool is_far(const float* p) const { return __isGlobal(p); }
 
   // A phase in which a whole warp works on each i < n: f(i), with fragments (fragments.h) or warp sums inside.
   template <class F>
@@ -170,14 +174,28 @@ __device__ __forceinline__ void one_lane(F f) {
   if (threadIdx.x % kWarp == 0) f();
 }
 
+// Inside of `warps`: the warp of the block that works on i.
+__device__ __forceinline__ int warp_of(int) { return threadIdx.x / kWarp; }
+
+// f(warp) by each warp of the block, without a barrier.
+template <class F>
+__device__ __forceinline__ void each_warp(F f) {
+  f(threadIdx.x / kWarp);
+}
+
 #else
 
 class Block {
  public:
-  // shared: elements of shared memory of each block of the team, one after the other
-  Block(uint64_t seed, int64_t shared) : random_(seed), shared_(shared) {}
+  // memory: the shared memory of each block of the team, `shared` elements each, one after the other
+  Block(uint64_t seed, const float* memory, int64_t shared, int team)
+      : random_(seed), memory_(memory), shared_(shared), team_(team) {}
 
   float* of_rank(float* own, int rank) const { return own + rank * shared_; }
+  bool is_far(const float* p) const {
+    return std::less<>()(p, memory_) || !std::less<>()(p, memory_ + team_ * shared_);
+  }
+  uint64_t draw() { return random_(); }
 
   Code* codes() const { return nullptr; }
 
@@ -235,7 +253,9 @@ class Block {
     return a;
   }
   std::minstd_rand random_;
+  const float* memory_;
   int64_t shared_;
+  int team_;
 };
 
 template <class F>
@@ -255,6 +275,13 @@ void lanes(int n, F f) {
 template <class F>
 void one_lane(F f) {
   f();
+}
+
+inline int warp_of(int i) { return i % kWarps; }
+
+template <class F>
+void each_warp(F f) {
+  for (int warp = 0; warp < kWarps; ++warp) f(warp);
 }
 
 #endif

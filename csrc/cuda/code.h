@@ -46,7 +46,7 @@ struct alignas(16) Code {
 
 // Offsets are into Tables::numbers.
 struct TensorRecord {
-  int32_t n = 0, k = 0, taps = 1, ld = 0;  // weight [n] rows of [taps][k], `ld` apart
+  int32_t n = 0, k = 0, taps = 1, ld = 0;  // weight [n] rows of [taps][k]; blocks.h says where
   int32_t window = -1;
   int32_t bias_sites = 1, bias_ld = 0, bias_size = 0;
   int32_t elements = 0;              // of a sample; of a diagonal
@@ -135,6 +135,7 @@ class Encoding {
  public:
   explicit Encoding(const Program& program);
   Tables tables(Image& image) const;
+  const std::vector<TensorRecord>& tensors() const { return tensors_; }
 
  private:
   int32_t put(const std::vector<int32_t>& numbers);

@@ -46,9 +46,24 @@ PYMGAN_DEVICE Quad load_quad(const float* x) {
   return q;
 }
 
-// Operands: row(i) is what a lane asks for quads, numbers p to p + 3 along the contraction with p a multiple of 4. In a
-// chunk that is not `kFull` they are 0 from the depth on. Rows that the matrix does not have are its last one: what
-// comes of them is nobody's.
+// Operands: row(i) is what a lane asks for quads, the numbers first to first + 3 of a chunk along the contraction, with
+// first a multiple of 4. In a chunk that is not `kFull` they are 0 from the depth on. Rows that the matrix does not
+// have are its last one: what comes of them is nobody's.
+
+// An operand whose chunks come one after the other: each is read between begin() and end().
+template <class T>
+concept Streamed = requires(const T& operand) {
+  operand.begin();
+  operand.end();
+};
+template <class T>
+PYMGAN_DEVICE void begin(const T& operand) {
+  if constexpr (Streamed<T>) operand.begin();
+}
+template <class T>
+PYMGAN_DEVICE void end(const T& operand) {
+  if constexpr (Streamed<T>) operand.end();
+}
 
 // Rows [count][ld] of x, ld and x multiples of 4: the contraction runs along a row.
 struct Along {
@@ -68,7 +83,7 @@ struct Along {
       return q;
     }
   };
-  PYMGAN_DEVICE Row row(int i) const { return {x + within(i, count) * ld, depth}; }
+  PYMGAN_DEVICE Row row(int i, int first) const { return {x + within(i, count) * ld + first, depth - first}; }
 };
 
 // Rows [depth][ld] of x, of which `count` columns count: the contraction runs over rows.
@@ -88,7 +103,7 @@ struct Across {
       return q;
     }
   };
-  PYMGAN_DEVICE Row row(int i) const { return {x + within(i, count), ld, depth}; }
+  PYMGAN_DEVICE Row row(int i, int first) const { return {x + within(i, count) + first * ld, ld, depth - first}; }
 };
 
 #ifdef __CUDACC__
@@ -127,16 +142,18 @@ class Tile {
   template <class A, class B>
   __device__ __forceinline__ void multiply(int depth, Precision precision, const A& a, const B& b) {
     const int lane = threadIdx.x % kWarp, group = lane / 4, first = lane % 4 * 4;
-    const typename A::Row rows[2] = {a.row(group), a.row(group + 8)};
+    const typename A::Row rows[2] = {a.row(group, first), a.row(group + 8, first)};
     typename B::Row columns[N];
     PYMGAN_UNROLL
-    for (int n = 0; n < N; ++n) columns[n] = b.row(group + 8 * n);
+    for (int n = 0; n < N; ++n) columns[n] = b.row(group + 8 * n, first);
     Quad next_a[2], next_b[N];
     auto load = [&]<bool kFull>(int p) {
       PYMGAN_UNROLL
-      for (int i = 0; i < 2; ++i) next_a[i] = rows[i].template quad<kFull>(p + first);
+      for (int i = 0; i < 2; ++i) next_a[i] = rows[i].template quad<kFull>(p);
+      begin(b);
       PYMGAN_UNROLL
-      for (int n = 0; n < N; ++n) next_b[n] = columns[n].template quad<kFull>(p + first);
+      for (int n = 0; n < N; ++n) next_b[n] = columns[n].template quad<kFull>(p);
+      end(b);
     };
     const uint32_t half = precision == Precision::tf32 ? 0 : 0x1000;
     PYMGAN_LOOP
@@ -147,10 +164,11 @@ class Tile {
       PYMGAN_UNROLL
       for (int n = 0; n < N; ++n) of_b[n] = next_b[n];
       const int next = p + kChunk;
-      if (next + kChunk <= depth)
+      if (next + kChunk <= depth) {
         load.template operator()<true>(next);
-      else if (next < depth)
-        load.template operator()<false>(next);
+      } else if constexpr (!Streamed<B>) {
+        if (next < depth) load.template operator()<false>(next);
+      }
       if (p < 0) continue;
       if (precision == Precision::bf16) {
         accumulate_bf16(of_a, of_b);
@@ -255,8 +273,8 @@ class Tile {
     auto split = [&](const auto& operand, int i, int p, auto& high, auto& low) {
       for (int first = 0; first < kChunk; first += 4) {
         const bool full = p + kChunk <= depth;
-        const auto row = operand.row(i);
-        const Quad q = full ? row.template quad<true>(p + first) : row.template quad<false>(p + first);
+        const auto row = operand.row(i, first);
+        const Quad q = full ? row.template quad<true>(p) : row.template quad<false>(p);
         for (int j = 0; j < 4; ++j) {
           high[first + j][i] = precision == Precision::bf16
                                    ? to_bf16(q.x[j])
@@ -267,7 +285,9 @@ class Tile {
     };
     for (int p = 0; p < depth; p += kChunk) {
       for (int row = 0; row < kTileRows; ++row) split(a, row, p, a_high, a_low);
+      begin(b);
       for (int column = 0; column < columns; ++column) split(b, column, p, b_high, b_low);
+      end(b);
       for (int step = 0; step < 2; ++step) {
         auto accumulate = [&](const auto& x, const auto& y) {
           for (int row = 0; row < kTileRows; ++row)

@@ -1,5 +1,8 @@
 #include <atomic>
+#include <cstdlib>
 #include <limits>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "calls.h"
@@ -12,11 +15,11 @@ namespace {
 
 class HostLauncher final : public Launcher {
  public:
-  explicit HostLauncher(int64_t shared) : shared_(shared) {}
+  HostLauncher(int64_t shared, bool rings) : shared_(shared), rings_(rings) {}
 
   SharedRoom room(int64_t tasks, int64_t) const override {
     const bool crowded = tasks >= 2 * kMultiprocessors;
-    return {crowded ? shared_ / 2 : shared_, shared_, crowded ? 1 : 4};
+    return {crowded ? shared_ / 2 : shared_, shared_, crowded ? 1 : 4, shared_ / 2, rings_};
   }
   Occupancy occupancy(const Launch&) const override { return {}; }
   void adapt(const Launch& launch, const cpu::AdaptCall<float>& call, void*) override {
@@ -54,8 +57,8 @@ class HostLauncher final : public Launcher {
     constexpr float nan = std::numeric_limits<float>::quiet_NaN();
     for (int64_t task = 0; task < tasks; ++task) {
       std::vector<Quad> memory(launch.team * ((launch.places.shared + 3) / 4), Quad{{nan, nan, nan, nan}});
-      Block block(seed_ += 1000003, launch.places.shared);
       float* const shared = reinterpret_cast<float*>(memory.data());
+      Block block(seed_ += 1000003, shared, launch.places.shared, launch.team);
       f(block, launch, task, shared);
     }
   }
@@ -63,11 +66,22 @@ class HostLauncher final : public Launcher {
   static constexpr int64_t kMultiprocessors = 500;  // that the host plays
 
   int64_t shared_;
+  bool rings_;
   std::atomic<uint64_t> seed_{1};  // of the order of threads
 };
 
 }  // namespace
 
-std::unique_ptr<Launcher> host_launcher(int64_t shared) { return std::make_unique<HostLauncher>(shared); }
+bool wants_rings(bool otherwise) {
+  const char* text = std::getenv("PYMGAN_CUDA_BULK");
+  if (!text) return otherwise;
+  const std::string wants = text;
+  if (wants != "0" && wants != "1") throw std::runtime_error("[cuda] PYMGAN_CUDA_BULK: expected 0 or 1, got " + wants);
+  return wants == "1";
+}
+
+std::unique_ptr<Launcher> host_launcher(int64_t shared, bool rings) {
+  return std::make_unique<HostLauncher>(shared, rings);
+}
 
 }  // namespace pymgan::cuda

@@ -15,7 +15,8 @@ class InnerLoop {
         t(launch.tables),
         number(task),
         room(launch.workspace + task * launch.places.each),
-        shared(shared) {}
+        shared(shared),
+        rings(block, shared + launch.places.rings, launch.places.ring_blocks) {}
 
  protected:
   // ---- the inner loop ----
@@ -82,7 +83,7 @@ class InnerLoop {
   }
 
   PYMGAN_DEVICE_CALL void execute(const Listing& list, Task& task) {
-    Interpreter(block, t, task, l.precision).run(l.codes + list.first, list.count);
+    Interpreter(block, t, task, rings, l.precision).run(l.codes + list.first, list.count);
   }
   PYMGAN_DEVICE const Listing& step_of(const Task& task, const cpu::Batches<float>& batches, int k) const {
     return l.step[is_penalised(batches, k)][task.kind == Optimiser::extragradient];
@@ -188,6 +189,7 @@ class InnerLoop {
   const int64_t number;
   float* const room;
   float* const shared;
+  Rings rings;
 };
 
 }  // namespace pymgan::cuda::inline PYMGAN_SIDE

@@ -57,8 +57,14 @@ class Ahead {
 
 class Interpreter {
  public:
-  PYMGAN_DEVICE Interpreter(Block& block, const Tables& tables, Task& task, Precision precision)
-      : o(block, tables, task), products(o, precision), rows(o), scores(o), augments(o), updates(o), spectral(o) {}
+  PYMGAN_DEVICE Interpreter(Block& block, const Tables& tables, Task& task, Rings& rings, Precision precision)
+      : o(block, tables, task),
+        products(o, rings, precision),
+        rows(o),
+        scores(o),
+        augments(o),
+        updates(o),
+        spectral(o) {}
 
   PYMGAN_DEVICE void run(const Code* code, int count) {
     for (int p = 0; p < 2; ++p) o.task.squares[p] = o.task.spoilt[p] = 0;

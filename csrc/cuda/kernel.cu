@@ -89,7 +89,9 @@ class DeviceLauncher final : public Launcher {
     multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount, device);
     most_threads_ = attribute(cudaDevAttrMaxThreadsPerMultiProcessor, device);
     cache_bytes_ = attribute(cudaDevAttrL2CacheSize, device);
-    if (attribute(cudaDevAttrComputeCapabilityMajor, device) < 9) team_ = 1;
+    const bool sm_90 = attribute(cudaDevAttrComputeCapabilityMajor, device) >= 9;
+    if (!sm_90) team_ = 1;
+    rings_ = wants_rings(sm_90);
     if (const char* team = std::getenv("PYMGAN_CUDA_TEAM")) team_ = checked_team(team);
     check(cudaFuncSetAttribute(run, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes_), "shared memory");
   }
@@ -98,7 +100,7 @@ class DeviceLauncher final : public Launcher {
   SharedRoom room(int64_t tasks, int64_t elements) const override {
     const int64_t most = shared_bytes_ / static_cast<int>(sizeof(float));
     const int64_t half = (shared_bytes_ - kReserved - static_cast<int>(kernel_.sharedSizeBytes)) / 2 / 16 * 4;
-    return {tasks >= 2 * multiprocessors_ ? half : most, most, team_of(tasks, elements)};
+    return {tasks >= 2 * multiprocessors_ ? half : most, most, team_of(tasks, elements), half, rings_};
   }
 
   Occupancy occupancy(const Launch& launch) const override {
@@ -212,6 +214,7 @@ class DeviceLauncher final : public Launcher {
   cudaFuncAttributes kernel_{};
   int shared_bytes_ = 0, multiprocessors_ = 0, most_threads_ = 0, cache_bytes_ = 0;
   int team_ = 0;  // 0: it depends
+  bool rings_ = false;
 };
 
 }  // namespace

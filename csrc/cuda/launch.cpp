@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "../placement.h"
+#include "ring.h"
 
 namespace pymgan::cuda {
 namespace {
@@ -35,10 +36,12 @@ class Launches::Lists {
       count_ += at->second.count;
       order_.push_back(&procedure);
       arena_ = std::max(arena_, procedure.arena);
+      for (const Instr& i : procedure.code) streams_ = streams_ || (i.op == Op::product && i.window < 0);
     }
     return at->second;
   }
-  int64_t arena() const { return arena_; }  // of the largest
+  bool streams() const { return streams_; }  // a ring is of use for weights in global memory
+  int64_t arena() const { return arena_; }   // of the largest
 
   // The least slice of up to `most` elements with which a team has room for everyone's temps; 0: there is none.
   int64_t slice(int team, int64_t most) const {
@@ -67,6 +70,7 @@ class Launches::Lists {
   std::vector<const Procedure*> order_;
   int32_t count_ = 0;
   int64_t arena_ = 0;
+  bool streams_ = false;
 };
 
 // Where a task's buffers lie: near ones in shared memory as long as there is room, in the order in which they ask.
@@ -74,15 +78,17 @@ class Launches::Lists {
 class Launches::Plot {
  public:
   // Encodes the lists.
-  Plot(Launch& l, const Lists& lists, SharedRoom room, Image& image) : places_(l.places) {
+  Plot(Launch& l, const Lists& lists, SharedRoom room, Image& image) : places_(l.places), team_(l.team) {
     const int64_t arena = lists.arena();
     int64_t slice = 0;
     if (arena <= room.most) {
-      shared_ = arena <= room.wanted ? room.wanted : room.most;
+      ring_room_ = shared_ = arena <= room.wanted ? room.wanted : room.most;
     } else {
       l.team = room.team;
       if (room.team > 1) slice = lists.slice(room.team, room.most);
+      ring_room_ = slice <= room.half ? room.half : room.most;
     }
+    if (!room.rings || !lists.streams()) ring_room_ = 0;
     if (slice > 0) {
       buffers.push_back({"temps", slice * room.team, true});
       places_.arena = {0, true}, places_.shared = slice;
@@ -118,11 +124,27 @@ class Launches::Plot {
     places_.carried[0] = near("after a step", snapshot);
   }
 
+  // Last: what is left may be rings, if parameters or v are in global memory.
+  void rings() {
+    const Places& p = places_;
+    const Place weights[] = {p.phi, p.v, p.before, p.carried[0], p.carried[1]};
+    const bool far =
+        std::any_of(std::begin(weights), std::end(weights), [](Place w) { return w.at >= 0 && !w.shared; });
+    for (int blocks = kMostSlots; far && blocks >= 2; --blocks) {
+      const int64_t at = (places_.shared + 3) / 4 * 4, size = int64_t{kWarps} * ring_size(blocks);
+      if (at + size > ring_room_) continue;
+      places_.rings = at, places_.ring_blocks = blocks, places_.shared = at + size;
+      buffers.push_back({"rings", size * team_, true});
+      return;
+    }
+  }
+
   std::vector<BufferNote> buffers;
 
  private:
   Places& places_;
-  int64_t shared_ = 0;
+  int32_t& team_;
+  int64_t shared_ = 0, ring_room_ = 0;
 };
 
 Launches::Launches(const Plan& plan, const Game& game, Precision precision)
@@ -139,15 +161,16 @@ Launches::Launches(const Plan& plan, const Game& game, Precision precision)
 void Launches::find_flat() {
   const Layout& layout = program_.layout();
   flat_.assign(layout.total, -1);
-  for (const Tensor& t : layout.tensors) {
+  for (size_t i = 0; i < layout.tensors.size(); ++i) {
+    const Tensor& t = layout.tensors[i];
     const int64_t start = layout.start[index(t.player)], weight = start + t.packed_weight;
-    const int64_t ld = t.diagonal() ? 1 : layout.target.pad(t.inputs());
     const bool plain = t.window < 0;  // as torch has it
     for (int n = 0; n < t.n; ++n)
       for (int tap = 0; tap < t.taps; ++tap)
         for (int k = 0; k < t.k; ++k)
-          flat_[weight + n * ld + tap * t.k + k] = static_cast<int32_t>(
-              t.weight + (plain ? int64_t{n} * t.k + k : n * t.weight_n + t.weight_tap[tap] + k * t.weight_k));
+          flat_[weight + (t.diagonal() ? n : weight_at(encoding_.tensors()[i], n, tap * t.k + k))] =
+              static_cast<int32_t>(
+                  t.weight + (plain ? int64_t{n} * t.k + k : n * t.weight_n + t.weight_tap[tap] + k * t.weight_k));
     for (int n = 0; t.bias >= 0 && n < t.n; ++n)
       for (int site = 0; site < t.bias_sites; ++site)
         flat_[start + t.packed_bias + int64_t{site} * t.bias_ld + n] =
@@ -193,6 +216,7 @@ Prepared Launches::adapt(const StorageSchedule& storage, int steps, SharedRoom r
     plot.steps(snapshot(), 0);
     l.places.residual = plot.far("residuals", program_.residual_elements());
     l.places.scale = plot.far("rates", program_.layout().total);
+    plot.rings();
     return Plotted{l, plot.buffers};
   });
 }
@@ -232,6 +256,7 @@ Prepared Launches::pullback(const StorageSchedule& storage, const std::vector<Ha
     l.cotangents = static_cast<int32_t>(halves.size());
     Plot plot(l, lists, room, image);
     place_pull(l, storage, rates, plot);
+    plot.rings();
     return Plotted{l, plot.buffers};
   });
 }
@@ -277,6 +302,7 @@ Prepared Launches::meta_gradient(const StorageSchedule& storage, const MetaShape
     l.places.fakes = plot.far("samples", shape.samples * layout.x.features());
     l.places.d_fakes = plot.far("d samples", shape.samples * layout.x.features());
     l.places.losses = plot.far("losses", kTrace);
+    plot.rings();
     return Plotted{l, plot.buffers};
   });
 }
@@ -290,6 +316,7 @@ Prepared Launches::list(Listing Launch::* which, const Procedure& procedure, Sha
     l.places.phi = plot.near("phi", program_.layout().total);
     l.places.spectral = plot.far("(u, v)", program_.layout().spectral_size);
     l.places.gradient = plot.far("gradient", 2 * program_.layout().total);
+    plot.rings();
     return Plotted{l, plot.buffers};
   });
 }

@@ -63,10 +63,13 @@ class Prepared {
 
 // Elements of shared memory for a task's buffers: if the temps fit into the first, that many, so that a multiprocessor
 // holds several blocks; else the second, if they fit there; else a team works on the task, and its blocks have the
-// second each for a part of the temps, if they fit there; else none.
+// second each for a part of the temps, if they fit there; else none. Rings for weights in global memory take of what is
+// left, or where the temps are not in one block, of what is left of half a multiprocessor's.
 struct SharedRoom {
   int64_t wanted = 0, most = 0;
   int32_t team = 1;
+  int64_t half = 0;
+  bool rings = false;
 };
 
 // What a meta-gradient's launch depends on.

@@ -38,8 +38,11 @@ class Launcher {
   virtual void distance(const cpu::DistanceCall<float>& call, void* stream) = 0;
 };
 
+// Whether weights in global memory come through rings: what PYMGAN_CUDA_BULK says, 0 or 1, for measurements; else this.
+bool wants_rings(bool otherwise);
+
 // One task after the other, the elements of every phase in a random order, with this much shared memory.
-std::unique_ptr<Launcher> host_launcher(int64_t shared);
+std::unique_ptr<Launcher> host_launcher(int64_t shared, bool rings);
 
 // What the kernel was compiled for, such as "sm_80"; empty: this build has no CUDA.
 std::vector<std::string> device_targets();

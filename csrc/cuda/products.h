@@ -1,9 +1,11 @@
-// Products with weights and their gradients, as tiles of warps (fragments.h): matrix products, and through a window
-// implicit ones, whose operand is gathered as it is read.
+// Products with weights and their gradients, as tiles of warps (fragments.h): matrix products, whose weight comes
+// through a ring where it is in global memory, and through a window implicit ones, whose operand is gathered as it is
+// read.
 #pragma once
 
 #include "epilogue.h"
 #include "fragments.h"
+#include "weights.h"
 
 namespace pymgan::cuda::inline PYMGAN_SIDE {
 
@@ -18,10 +20,11 @@ struct WindowRows {
   struct Row {
     const float* sample;
     const int32_t *from, *taps;  // sites that each tap sees; the group's taps
-    int in_ld, inputs, depth;
+    int in_ld, inputs, depth, quad_first;
 
     template <bool kFull>
-    PYMGAN_DEVICE Quad quad(int p) const {
+    PYMGAN_DEVICE Quad quad(int chunk) const {
+      const int p = chunk + quad_first;
       Quad q;
       if (!kFull && p >= depth) return q;
       int tap = p / inputs, input = p % inputs;
@@ -34,14 +37,15 @@ struct WindowRows {
       return q;
     }
   };
-  PYMGAN_DEVICE Row row(int i) const {
+  PYMGAN_DEVICE Row row(int i, int quad_first) const {
     const int m = within(first + i, count), site = numbers[group->first_site + m % group->sites];
     return {x + m / group->sites * ld,
             numbers + window->from + site * window->taps,
             numbers + group->first_tap,
             in_ld,
             inputs,
-            group->taps * inputs};
+            group->taps * inputs,
+            quad_first};
   }
 };
 
@@ -58,10 +62,11 @@ struct WindowWeight {
   struct Row {
     const float* x;
     const int32_t* taps;
-    int tap_ld, input_ld, inputs, depth;
+    int tap_ld, input_ld, inputs, depth, quad_first;
 
     template <bool kFull>
-    PYMGAN_DEVICE Quad quad(int p) const {
+    PYMGAN_DEVICE Quad quad(int chunk) const {
+      const int p = chunk + quad_first;
       Quad q;
       if (!kFull && p >= depth) return q;
       int tap = p / inputs, input = p % inputs;
@@ -74,11 +79,12 @@ struct WindowWeight {
       return q;
     }
   };
-  PYMGAN_DEVICE Row row(int i) const {
+  PYMGAN_DEVICE Row row(int i, int quad_first) const {
     const int n = within(first + i, adjoint ? w->k : w->n), inputs = adjoint ? w->n : w->k;
     const int32_t* taps = numbers + group->first_tap;
     const int depth = group->taps * inputs;
-    return adjoint ? Row{x + n, taps, w->k, w->ld, inputs, depth} : Row{x + n * w->ld, taps, w->k, 1, inputs, depth};
+    return adjoint ? Row{x + n, taps, w->k, w->ld, inputs, depth, quad_first}
+                   : Row{x + n * w->ld, taps, w->k, 1, inputs, depth, quad_first};
   }
 };
 
@@ -91,10 +97,11 @@ struct Pairs {
   struct Row {
     const float* x;
     const int32_t* site;
-    int pairs, samples, ld, site_ld;
+    int pairs, samples, ld, site_ld, quad_first;
 
     template <bool kFull>
-    PYMGAN_DEVICE Quad quad(int p) const {
+    PYMGAN_DEVICE Quad quad(int chunk) const {
+      const int p = chunk + quad_first;
       Quad q;
       int sample = p / pairs, pair = p % pairs;
       PYMGAN_UNROLL
@@ -105,12 +112,15 @@ struct Pairs {
       return q;
     }
   };
-  PYMGAN_DEVICE Row row(int i) const { return {x + within(first + i, count), site, pairs, samples, ld, site_ld}; }
+  PYMGAN_DEVICE Row row(int i, int quad_first) const {
+    return {x + within(first + i, count), site, pairs, samples, ld, site_ld, quad_first};
+  }
 };
 
 class Products {
  public:
-  PYMGAN_DEVICE Products(Operands& operands, Precision precision) : o(operands), precision_(precision) {}
+  PYMGAN_DEVICE Products(Operands& operands, Rings& rings, Precision precision)
+      : o(operands), rings_(rings), precision_(precision) {}
 
   // out = apply(scale (a0 B0 + bias) + a1 B1), B = W^T or with adjoint W; dots of the first term.
   PYMGAN_DEVICE_CALL void product(const Code& c) {
@@ -185,7 +195,7 @@ class Products {
 
   // Rows of out are samples.
   struct FlatForm {
-    static constexpr bool kWide = true;
+    static constexpr bool kWide = true, kStreams = true;
     const Code& c;
     const TensorRecord& w;
     int ld;
@@ -197,19 +207,29 @@ class Products {
     PYMGAN_DEVICE int sample(int m) const { return m; }
     PYMGAN_DEVICE int site(int) const { return 0; }
     PYMGAN_DEVICE int out(int sample, int) const { return sample * ld; }
+    // Whether a tile from column n0 on has full blocks of the weight alone, as a ring wants them.
+    template <int N>
+    PYMGAN_DEVICE bool has_full_blocks(int n0) const {
+      return Blocks{w.n, w.ld}.blocked() && c.depth % kBlock == 0 && n0 + 8 * N <= c.columns;
+    }
     template <int N>
     PYMGAN_DEVICE void multiply(Tile<N>& tile, Precision precision, const float* a, int a_ld, const float* weight,
-                                int m0, int n0) const {
+                                int m0, int n0, Ring<N / 2>& ring, bool streams) const {
       const Along rows{a + m0 * a_ld, a_ld, c.rows - m0, c.depth};
-      if (c.adjoint)
-        tile.multiply(c.depth, precision, rows, Across{weight + n0, w.ld, c.columns - n0, c.depth});
+      const Blocks blocks{w.n, w.ld};
+      if (c.adjoint && streams)
+        tile.multiply(c.depth, precision, rows, RingWeight<true, N / 2>{&ring, w.ld});
+      else if (c.adjoint)
+        tile.multiply(c.depth, precision, rows, WeightColumns{weight, blocks, n0, c.columns - n0, c.depth});
+      else if (streams)
+        tile.multiply(c.depth, precision, rows, RingWeight<false, N / 2>{&ring, w.ld});
       else
-        tile.multiply(c.depth, precision, rows, Along{weight + n0 * w.ld, w.ld, c.columns - n0, c.depth});
+        tile.multiply(c.depth, precision, rows, WeightRows{weight, blocks, n0, c.depth});
     }
   };
   // Rows of out are the sites of a group, sample after sample.
   struct WindowForm {
-    static constexpr bool kWide = false;
+    static constexpr bool kWide = false, kStreams = false;
     const Code& c;
     const TensorRecord& w;
     const WindowRecord& window;
@@ -225,8 +245,12 @@ class Products {
     PYMGAN_DEVICE int site(int m) const { return numbers[group.first_site + m % group.sites]; }
     PYMGAN_DEVICE int out(int sample, int site) const { return sample * ld + site * out_ld; }
     template <int N>
+    PYMGAN_DEVICE bool has_full_blocks(int) const {
+      return false;
+    }
+    template <int N>
     PYMGAN_DEVICE void multiply(Tile<N>& tile, Precision precision, const float* a, int a_ld, const float* weight,
-                                int m0, int n0) const {
+                                int m0, int n0, Ring<N / 2>&, bool) const {
       const WindowRows rows{&window, &group, numbers, a, a_ld, in_ld, c.depth, m0, c.rows * group.sites};
       tile.multiply(depth(), precision, rows, WindowWeight{&w, &group, numbers, weight, c.adjoint, n0});
     }
@@ -249,9 +273,19 @@ class Products {
     const Epilogue e(o, c);
     const int columns = form.columns(), width = form.width();
     const int column_tiles = up(width, 8 * N), dot_tiles = up(w.n, kTileColumns);
+    // The weights that a ring has.
+    const float *far0 = nullptr, *far1 = nullptr;
+    if (Form::kStreams && rings_.have(N / 2)) {
+      if (a0 && o.block.is_far(w0)) far0 = w0;
+      if (a1 && o.block.is_far(w1)) far1 = w1;
+      if (far0 || far1) rings_.see_writes();
+    }
     o.block.warps(up(count, kTileRows) * column_tiles, [&](int number) {
       const int m0 = number / column_tiles * kTileRows, n0 = number % column_tiles * 8 * N;
       Tile<N> tile;
+      const bool streams = Form::kStreams && (far0 || far1) && form.template has_full_blocks<N>(n0);
+      Ring<N / 2> ring = rings_.template ring<N / 2>(number);
+      if (streams) ring.start({w.n, w.ld}, c.adjoint, n0, far0, far1);
       // Of the lane's rows.
       bool in[Tile<N>::kRows];
       int sample[Tile<N>::kRows], site[Tile<N>::kRows], at[Tile<N>::kRows];
@@ -266,7 +300,8 @@ class Products {
       for (int term = 0; term < 2; ++term) {
         const float* a = term == 0 ? a0 : a1;
         if (!a) continue;
-        form.multiply(tile, precision_, a, term == 0 ? c.a0.ld : c.a1.ld, term == 0 ? w0 : w1, m0, n0);
+        form.multiply(tile, precision_, a, term == 0 ? c.a0.ld : c.a1.ld, term == 0 ? w0 : w1, m0, n0, ring,
+                      streams && (term == 0 ? far0 : far1));
         if (term == 1) break;
         if (bias)
           tile.each([&](int r, int column, float& value) {
@@ -286,6 +321,7 @@ class Products {
             if (in[r]) value *= scale[sample[r]];
           });
       }
+      if (streams) ring.stop();
       tile.each([&](int r, int column, float value) {
         if (in[r] && n0 + column < width) e.put(at[r] + column, n0 + column < columns ? value : 0.f);
       });
@@ -372,7 +408,7 @@ class Products {
       tile.each([&](int r, int column, float value) {
         const int n = n0 + Tile<N>::row(r), k = k0 + column;
         if (n >= w.n || k >= width) return;
-        const int at = n * w.ld + tap * w.k + k;
+        const int at = weight_at(w, n, tap * w.k + k);
         if (k < w.k)
           sink.put(at, value);
         else if (!c.accumulate)
@@ -442,6 +478,7 @@ class Products {
   }
 
   Operands& o;
+  Rings& rings_;
   Precision precision_;
 };
 

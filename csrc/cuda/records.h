@@ -31,6 +31,8 @@ struct Places {
   Place part;                  // [C][total]: a term of its v
   Place z, fakes, d_fakes, losses;  // of its objective: [noise_rows][latent], [samples][features] twice, [kTrace]
   Place phi, spectral, gradient;    // of the calls with one list: [total], [spectral_size], [2][total]
+  int64_t rings = 0;                // in shared memory, of a block's warps (ring.h)
+  int32_t ring_blocks = 0;          // of each; 0: there are none
   int64_t each = 0;                 // elements of the workspace, of one task
   int64_t shared = 0;               // elements of shared memory, of one block
 };

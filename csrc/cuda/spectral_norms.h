@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "blocks.h"
 #include "task.h"
 
 namespace pymgan::cuda::inline PYMGAN_SIDE {
@@ -23,12 +24,12 @@ class SpectralNorms {
       float *u = after + s.u, *v = after + s.v;
       for (int n = 0; n < s.iterations; ++n) {
         o.block.warps(inputs, [&](int k) {
-          const float sum = warp_sum(w.n, [&](int i) { return matrix[i * w.ld + k] * u[i]; });
+          const float sum = warp_sum(w.n, [&](int i) { return matrix[weight_at(w, i, k)] * u[i]; });
           one_lane([&] { v[k] = sum; });
         });
         normalise(s, inputs, v);
         o.block.warps(w.n, [&](int i) {
-          const float sum = warp_sum(inputs, [&](int k) { return matrix[i * w.ld + k] * v[k]; });
+          const float sum = warp_sum(inputs, [&](int k) { return matrix[weight_at(w, i, k)] * v[k]; });
           one_lane([&] { u[i] = sum; });
         });
         normalise(s, w.n, u);
@@ -110,7 +111,7 @@ class SpectralNorms {
     const int inputs = w.taps * w.k;
     return o.block.sum(w.n * inputs, [&](int i) {
       const int n = i / inputs, k = i % inputs;
-      return static_cast<double>(uv[s.u + n]) * a[w.offset + n * w.ld + k] * uv[s.v + k];
+      return static_cast<double>(uv[s.u + n]) * a[w.offset + weight_at(w, n, k)] * uv[s.v + k];
     });
   }
   PYMGAN_DEVICE void combine(const SpectralRecord& s, const float* uv, float of_a, const float* a, float of_b,
@@ -118,7 +119,7 @@ class SpectralNorms {
     const TensorRecord& w = tensor(s);
     const int inputs = w.taps * w.k;
     o.block.each(w.n * w.ld, [&](int i) {
-      const int n = i / w.ld, k = i % w.ld, at = w.offset + i;
+      const int n = i / w.ld, k = i % w.ld, at = w.offset + weight_at(w, n, k);
       float y = of_a * a[at];
       if (b) y += of_b * b[at];
       if (k < inputs) y += of_uv * uv[s.u + n] * uv[s.v + k];

@@ -1,6 +1,9 @@
 // The CUDA engine's host build without Python, for the sanitizers: what a block would write outside of its buffers, and
-// phases that depend on the order of their threads, which is another one in every run. The numbers themselves are held
-// against the oracle in Python; here the cpu engine's in double must be near.
+// phases that depend on the order of their threads, which is another one in every run, or on when copies arrive. With
+// rings and without them the bits are the same. The numbers themselves are held against the oracle in Python; here the
+// cpu engine's in double must be near.
+#include <algorithm>
+
 #include "cuda/launcher.h"
 #include "trial.h"
 
@@ -9,6 +12,7 @@ namespace {
 struct Pulled {
   Buffer<float> phi, moment, v0, v_moment0, d_scale, gradient;
   std::vector<double> d_rate;
+  bool rings = false;  // in the pull-back
 };
 
 // A launch, its constants and its workspace.
@@ -32,7 +36,8 @@ Pulled run(cuda::Launcher& launcher, cuda::Launches& launches, const Trial<float
            Buffer<float>(2 * tasks * moments * parameters),
            Buffer<float>(2 * tasks * parameters),
            Buffer<float>(2 * tasks * parameters),
-           std::vector<double>(2 * tasks * steps * 2, 0.0)};
+           std::vector<double>(2 * tasks * steps * 2, 0.0),
+           false};
   Buffer<float> trace(tasks * steps * cpu::kTrace, 0.f);
   Buffer<float> saved(tasks * launches.saved_elements(storage, static_cast<int>(steps)));
   std::vector<uint8_t> valid(tasks);
@@ -52,6 +57,7 @@ Pulled run(cuda::Launcher& launcher, cuda::Launches& launches, const Trial<float
   p.batches = a.batches, p.schedule = a.schedule, p.rates = true;
   p.halves = {{kBoth, kBoth}, {kBoth, kGenerator}};
   Ready pull(launches.pullback(storage, p.halves, true, false, a.steps, launcher.room(tasks, 0)), tasks);
+  for (const cuda::BufferNote& b : pull.prepared.buffers()) r.rings = r.rings || b.name == "rings";
   p.valid = valid.data(), p.saved = saved.data(), p.v = trial.v.data();
   p.v0 = r.v0.data(), p.v_moment0 = r.v_moment0.data(), p.d_rate = r.d_rate.data(), p.d_scale = r.d_scale.data();
   launcher.pullback(pull.launch(), cuda::arguments(p), nullptr);
@@ -69,17 +75,35 @@ Pulled run(cuda::Launcher& launcher, cuda::Launches& launches, const Trial<float
   return r;
 }
 
-void check(const cpu::Isa& set, const Plan& plan, Game game) {
+// Whose weights are blocks of 16 x 16, several along each side.
+Plan even_plan() {
+  auto width = [&] { return int64_t{16} << draw(0, 3); };
+  Plan plan;
+  const int64_t sample = width();
+  int64_t offset = 0;
+  plan.generator = random_network({width(), width(), sample}, offset, Activation::tanh, Activation::tanh);
+  plan.generator_parameters = offset;
+  plan.discriminator = random_network({sample, width(), width(), 1}, offset, Activation::tanh, Activation::identity);
+  plan.parameters = offset;
+  plan.validate();
+  return plan;
+}
+
+// Returns how often there were rings.
+int check(const cpu::Isa& set, const Plan& plan, Game game, const std::vector<int64_t>& shared) {
+  int rings = 0;
   for (const char* storage : {"all", "nested"}) {
     game.keep_all = std::string(storage) == "all";
     Trial<float> trial(set.f32(), plan, game, 2, 3);
-    static const int64_t shared[] = {0, 1 << 12, 1 << 16};
-    const auto launcher = cuda::host_launcher(shared[draw(0, 2)]);
+    const int64_t room = shared[draw(0, static_cast<int64_t>(shared.size()) - 1)];
+    const auto with = cuda::host_launcher(room, true), without = cuda::host_launcher(room, false);
     cuda::Launches launches(plan, game);
-    const Pulled one = run(*launcher, launches, trial, storage), two = run(*launcher, launches, trial, storage);
+    const Pulled one = run(*with, launches, trial, storage), two = run(*without, launches, trial, storage);
+    expect(!two.rings, "expected no rings");
+    rings += one.rings;
     expect(one.phi.same(two.phi) && one.moment.same(two.moment) && one.v0.same(two.v0) &&
                one.v_moment0.same(two.v_moment0) && one.d_scale.same(two.d_scale) && one.gradient.same(two.gradient),
-           std::string("the order of threads changes the bits: ") + storage);
+           std::string("the order of threads, or rings, change the bits: ") + storage);
     Trial<double> exact(set.f64(), plan, game, 2, 3);
     exact.same_schedule(trial);
     for (int64_t i = 0; i < trial.phi0.size(); ++i) exact.phi0[i] = trial.phi0[i];
@@ -96,6 +120,7 @@ void check(const cpu::Isa& set, const Plan& plan, Game game) {
     const double off = distance(one.v0), cpu = distance(trial.run(storage, 1).v0);
     expect(off <= 1e-5 + 3 * cpu, "v0 is off by " + std::to_string(off) + ", the cpu engine's " + std::to_string(cpu));
   }
+  return rings;
 }
 
 }  // namespace
@@ -112,9 +137,21 @@ int main(int argc, char** argv) {
         const Plan plan = round % 2 ? random_image_plan() : random_plan();
         const Game game = random_game(alternating, optimisers, round % 2 == 1);
         now = describe("cuda-host", plan, game);
-        check(*best, plan, game);
+        check(*best, plan, game, {0, 1 << 12, 1 << 16});
         ++run;
       }
-  std::printf("test_cuda_host: %d cases, %d failures\n", run, failures);
+  int rings = 0;
+  for (int round = 0; round < 2 * rounds; ++round)
+    for (bool alternating : {false, true}) {
+      const Plan plan = even_plan();
+      Game game = random_game(alternating, {Optimiser::sgd}, false);
+      if (draw(0, 1)) game.fakes = game.reals = 20;  // wide tiles
+      now = describe("cuda-host with rings", plan, game);
+      // Two, three and four blocks each; temps in global memory, in a team's or in one block's.
+      rings += check(*best, plan, game, {9 << 10, 13 << 10, 17 << 10, 24 << 10});
+      ++run;
+    }
+  expect(rings > 2 * rounds, "expected rings more often than " + std::to_string(rings) + " times");
+  std::printf("test_cuda_host: %d cases, %d times with rings, %d failures\n", run, rings, failures);
   return failures == 0 ? 0 : 1;
 }
