@@ -31,8 +31,8 @@ COMPILED = {
     "triton_interpreter",
     "triton_tables",
 }
-# Files that may differentiate with torch: the oracle, and the autograd wrapper around an engine.
-DIFFERENTIATING = {"reference", "reference_layers", "reference_losses", "adapt"}
+# Files that may differentiate with torch: the oracle, the autograd wrapper around an engine, and the policy gradient of RL².
+DIFFERENTIATING = {"reference", "reference_layers", "reference_losses", "adapt", "rl2.ppo"}
 
 # Every file's place in the flow; it imports its own place and lower ones. What is not listed is at FACE.
 PLACES = {

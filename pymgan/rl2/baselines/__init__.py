@@ -1,0 +1,1 @@
+"""What a learned controller is held against."""

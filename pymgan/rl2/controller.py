@@ -1,0 +1,195 @@
+"""`pymgan.RL2`: a controller of the inner loop to be learned, and `Controller`: one that was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from .. import checkpoint
+from ..errors import CheckpointError
+from ..meta.base import number, whole
+from .controlled import ControlledLoop
+from .controls import Controls
+from .environments.gan_control import OBSERVATION_SPACE, GANControl, action_space
+from .learn import Learner, Update
+from .policy import Policy
+from .ppo import PPO
+from .steering import PolicySteering
+
+if TYPE_CHECKING:
+    from ..contract import Engine
+    from ..tasks import TaskDistribution
+
+__all__ = ["RL2", "Controller"]
+
+GAN_PPO = PPO(lr=3e-3, epochs=4, entropy=0.003)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RL2:
+    """A recurrent policy that steers the inner loop, trained by reinforcement learning over many tasks (Duan et al. 2016).
+
+    Attributes:
+        steps: K, inner steps of an adaptation, a multiple of `controls.every`.
+        updates: rollouts that the policy learns from.
+        tasks_per_update: tasks in each.
+        hidden: numbers in the policy's hidden state.
+        spread: while it learns, the rates' offsets (log units) begin uniformly in [-spread, spread].
+        objective: "area" between the start and the curve of distances, or "final", the distance after K steps.
+        betas: of an inner "adam"; the second of "rmsprop" too.
+        controls: what it may turn, and what it sees.
+        ppo: how it learns.
+    """
+
+    steps: int = 20
+    updates: int = 150
+    tasks_per_update: int = 128
+    hidden: int = 64
+    spread: float = 0.0
+    objective: str = "area"
+    betas: tuple[float, float] = (0.5, 0.9)
+    controls: Controls = field(default_factory=Controls)
+    ppo: PPO = GAN_PPO
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "updates", "tasks_per_update", "hidden"):
+            whole(name, getattr(self, name), least=1)
+        if self.steps % self.controls.every:
+            raise ValueError(
+                f"[rl2] expected steps as a multiple of every = {self.controls.every}, got {self.steps}"
+            )
+        number("spread", self.spread, low=0.0)
+
+    def inner_loop(self) -> dict[str, Any]:
+        """How the steps go, in the words of `pymgan.compile`."""
+        return {"optimisers": self.controls.optimisers, "betas": self.betas}
+
+    def environment(self, engine: Engine, tasks: TaskDistribution, phi: Tensor, *, shots: int) -> GANControl:
+        """The environment that a policy learns in: tasks of one split, from phi [P]."""
+        return GANControl(
+            engine,
+            tasks,
+            phi,
+            self.tasks_per_update,
+            controls=self.controls,
+            steps=self.steps,
+            shots=shots,
+            spread=self.spread,
+            objective=self.objective,
+        )
+
+    def learner(self, environment: GANControl, *, seed: int = 0) -> Learner:
+        """Ready for its first update."""
+        return Learner(environment, self.ppo, updates=self.updates, hidden=self.hidden, seed=seed)
+
+    def learn(
+        self,
+        engine: Engine,
+        tasks: TaskDistribution,
+        phi: Tensor,
+        *,
+        shots: int = 8,
+        seed: int = 0,
+        callback: Callable[[Update], None] | None = None,
+    ) -> Controller:
+        """Train a policy on tasks (of the train classes), from parameters phi [P], without interruption.
+
+        Args:
+            engine: compiled with `inner_loop()` and as many reals as shots.
+        """
+        learner = self.learner(self.environment(engine, tasks, phi, shots=shots), seed=seed)
+        while learner.done < self.updates:
+            said = learner.update()
+            if callback is not None:
+                callback(said)
+        return Controller(self, learner.policy)
+
+    def to_config(self) -> dict[str, Any]:
+        """As plain JSON values; `from_config` is the way back."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return values | {
+            "betas": list(self.betas),
+            "controls": self.controls.to_config(),
+            "ppo": asdict(self.ppo),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RL2:
+        """The inverse of `to_config`."""
+        return cls(
+            **{
+                **config,
+                "betas": tuple(config["betas"]),
+                "controls": Controls.from_config(config["controls"]),
+                "ppo": PPO(**config["ppo"]),
+            }
+        )
+
+
+class Controller:
+    """A learned policy and what it may turn. It serves any GAN and task family whose engine has its optimisers.
+
+    Attributes:
+        recipe: what it was trained with.
+        policy: the network.
+    """
+
+    def __init__(self, recipe: RL2, policy: Policy) -> None:
+        self.recipe, self.policy = recipe, policy
+
+    @property
+    def controls(self) -> Controls:
+        """What it may turn."""
+        return self.recipe.controls
+
+    def steering(self) -> PolicySteering:
+        """Ready to steer one `ControlledLoop`."""
+        return PolicySteering(self.policy)
+
+    def adapt(
+        self,
+        engine: Engine,
+        phi: Tensor,
+        support: Tensor,
+        ids: Tensor,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+    ) -> ControlledLoop:
+        """Adapt phi, [P] or [T, P], to supports [T, S, *sample]; the loop at its end has phi [T, P] and valid [T]."""
+        loop = ControlledLoop(
+            engine, self.controls, phi, support, ids, steps=steps or self.recipe.steps, seed=seed
+        )
+        steering = self.steering()
+        steering.begin(loop)
+        while int(loop.done[0]) < loop.steps:
+            loop.run(steering.turn(loop))
+        return loop
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write policy and recipe to one safetensors file, atomically; `Controller.load` reads it."""
+        checkpoint.save(path, self.policy.state_dict(), {"rl2": self.recipe.to_config()}, kind="controller")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Controller:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CheckpointError: it is damaged or something else.
+        """
+        if not Path(path).exists():
+            raise FileNotFoundError(f"expected a controller that pymgan saved, found no file {path}")
+        tensors, state = checkpoint.load(path, kind="controller")
+        try:
+            recipe = RL2.from_config(state["rl2"])
+            policy = Policy(OBSERVATION_SPACE, action_space(recipe.controls), hidden=recipe.hidden)
+            policy.load_state_dict(tensors)
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{path} does not fit together ({error})") from error
+        return cls(recipe, policy)

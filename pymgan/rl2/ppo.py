@@ -1,0 +1,119 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) of a recurrent policy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..meta.base import number, whole
+from .policy import Policy
+from .rollout import Rollout
+
+__all__ = ["PPO", "advantages"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPO:
+    """How a policy learns from a rollout.
+
+    Attributes:
+        lr: of Adam; it falls linearly to zero over the run.
+        epochs: passes over a rollout.
+        minibatches: parts of the environments that a pass takes one after the other, each with all its steps in order.
+        discount: of a step; 1 because the return of a whole trial is what counts.
+        trace: lambda of generalised advantage estimation (Schulman et al. 2015, arXiv 1506.02438).
+        clip: of the probability ratio.
+        value_clip: how far a value may move in one rollout, in deviations of the rollout's returns; None leaves it free.
+        value_weight: of the squared error of the values, which are compared in deviations of the returns.
+        entropy: weight of the entropy bonus; it falls linearly to zero over the run.
+        gradient_clip: largest norm of a gradient.
+    """
+
+    lr: float = 3e-3
+    epochs: int = 3
+    minibatches: int = 4
+    discount: float = 1.0
+    trace: float = 0.9
+    clip: float = 0.2
+    value_clip: float | None = 0.5
+    value_weight: float = 0.5
+    entropy: float = 0.01
+    gradient_clip: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "minibatches"):
+            whole(name, getattr(self, name), least=1)
+        for name in ("lr", "value_weight", "entropy", "clip", "gradient_clip"):
+            number(name, getattr(self, name), low=0.0)
+        for name in ("discount", "trace"):
+            number(name, getattr(self, name), low=0.0, below=math.nextafter(1.0, 2.0))
+        if self.value_clip is not None:
+            number("value_clip", self.value_clip, low=0.0)
+
+    def update(
+        self,
+        policy: Policy,
+        optimiser: torch.optim.Optimizer,
+        rollout: Rollout,
+        *,
+        done: float,
+        generator: torch.Generator,
+    ) -> dict[str, float]:
+        """Improve the policy on one rollout, when the fraction `done` of the run is behind it.
+
+        Returns:
+            loss, value_loss, entropy and the mean over minibatches of how much the ratio was clipped.
+        """
+        for group in optimiser.param_groups:
+            group["lr"] = self.lr * (1 - done)
+        advantage = advantages(rollout, self.discount, self.trace)
+        target = advantage + rollout.values
+        played = rollout.played
+        advantage = (advantage - advantage[played].mean()) / (advantage[played].std() + 1e-8)
+        scale = float(target[played].std()) + 1e-8
+        totals = dict.fromkeys(("loss", "value_loss", "entropy", "clipped"), 0.0)
+        count = len(rollout.inputs)
+        size = -(-count // self.minibatches)
+        for _ in range(self.epochs):
+            order = torch.randperm(count, generator=generator)
+            for rows in torch.split(order, size):
+                use = played[rows]
+                outputs, values, _ = policy(rollout.inputs[rows], rollout.hidden[rows], rollout.starts[rows])
+                log_ratio = policy.heads.log_prob(outputs, rollout.actions[rows]) - rollout.log_prob[rows]
+                ratio, gain = log_ratio.exp(), advantage[rows]
+                clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
+                surrogate = torch.minimum(ratio * gain, clipped * gain)[use].mean()
+                value_loss = self._value_loss(values, rollout.values[rows], target[rows], scale)[use].mean()
+                entropy = policy.heads.entropy(outputs)[use].mean()
+                loss = -surrogate + self.value_weight * value_loss - self.entropy * (1 - done) * entropy
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(policy.parameters(), self.gradient_clip)
+                optimiser.step()
+                totals["loss"] += float(loss.detach())
+                totals["value_loss"] += float(value_loss.detach())
+                totals["entropy"] += float(entropy.detach())
+                totals["clipped"] += float((ratio != clipped)[use].float().mean())
+        return {name: total / (self.epochs * -(-count // size)) for name, total in totals.items()}
+
+    def _value_loss(self, values: Tensor, before: Tensor, target: Tensor, scale: float) -> Tensor:
+        error = ((values - target) / scale).square()
+        if self.value_clip is None:
+            return error
+        bound = self.value_clip * scale
+        near = before + (values - before).clamp(-bound, bound)
+        return torch.maximum(error, ((near - target) / scale).square())
+
+
+def advantages(rollout: Rollout, discount: float, trace: float) -> Tensor:
+    """Generalised advantage estimates [N, L]. They run over the episodes of a trial and stop at its end."""
+    surprise = rollout.rewards + discount * rollout.after - rollout.values
+    result = torch.empty_like(surprise)
+    following = torch.zeros(len(surprise))
+    for step in range(surprise.shape[1] - 1, -1, -1):
+        following = surprise[:, step] + discount * trace * torch.where(rollout.ends[:, step], 0.0, following)
+        result[:, step] = following
+    return result
