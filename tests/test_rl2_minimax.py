@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import AutoresetMode
 
 from pymgan.rl2.baselines.minimax import Grid, constant
 from pymgan.rl2.environments.minimax import BOUND, FLOOR, SEEN, MinimaxGames, log_distance
 from pymgan.rl2.environments.minimax_games import DISTRIBUTIONS, FAMILIES, KINDS, Games, Players, draw
+from pymgan.rl2.policy import Policy
+from pymgan.rl2.studies import minimax as studied
+from pymgan.rl2.studies.minimax import _Watched, study, table, train
 
 SLOW = 1e-3
 
@@ -390,3 +396,58 @@ def test_distances_are_kept_within_their_floor_and_bound():
     zero = np.zeros((1, 1))
     for x, wanted in ((0.0, FLOOR), (1e-9, 1e-9), (1e9, BOUND), (np.inf, BOUND), (np.nan, BOUND)):
         assert log_distance(games, zero + x, zero)[0] == pytest.approx(np.log10(wanted))
+
+
+def test_an_untrained_controller_is_a_constant_method():
+    """Its likeliest action is the first kind and no change of rates, so it must be found where `constant` finds that."""
+    env = _Watched(64, steps=1000, each=10, start_rate=0.3, distribution="wide")
+    policy = Policy(env.single_observation_space, env.single_action_space, hidden=4)
+    found = env.follow(policy, 11)
+    env.reset(seed=11)
+    players, rate = env.players, np.full(64, 10.0 ** np.log10(0.3))
+    far = constant(players.games, players.x, players.y, KINDS[0], rate, rate, (100, 1000))
+    assert (far == np.log10(BOUND)).any()
+    assert (far < -3).any()
+    for measure in ("steps", "evaluations"):
+        np.testing.assert_array_equal(found[measure, 100], far[0])
+        np.testing.assert_array_equal(found[measure, 1000], far[1])
+
+
+def test_at_equal_evaluations_an_extragradient_controller_takes_half_the_steps():
+    env = _Watched(16, steps=1000, each=10, distribution="paper")
+    policy = Policy(env.single_observation_space, env.single_action_space, hidden=4)
+    with torch.no_grad():
+        policy.actor.bias[KINDS.index("extragradient")] = 1.0
+    found = env.follow(policy, 3)
+    env.reset(seed=3)
+    players, rate = env.players, np.full(16, 0.01)
+    far = constant(players.games, players.x, players.y, "extragradient", rate, rate, (50, 100, 500, 1000))
+    for measure, rows in (("evaluations", far[::2]), ("steps", far[1::2])):
+        np.testing.assert_array_equal(found[measure, 100], rows[0])
+        np.testing.assert_array_equal(found[measure, 1000], rows[1])
+
+
+def test_a_study_repeats_and_prints_its_table(monkeypatch):
+    monkeypatch.setattr(studied, "MARKS", (20, 40))
+    small = {"updates": 2, "num_envs": 8, "steps": 20, "validation": 16, "test": 32, "seeds": (0, 1)}
+    said = []
+    first = study(**small, say=said.append)
+    assert first == json.loads(json.dumps(study(**small)))
+    assert any("seed 1 update 1" in line for line in said)
+    assert {row["family"] for row in first["rows"]} == {*FAMILIES, "mixture"}
+    for row in first["rows"]:
+        assert row["mixture_difference"]["mean"] == pytest.approx(
+            row["controller"]["mean"] - row["mixture_best"]["mean"]
+        )
+        assert row["controller"]["mean"] == pytest.approx(np.mean(row["by_seed"]))
+    text = table(first)
+    for word in ("after 20 steps", "after 40 evaluations of the slopes", *FAMILIES, "mixture", "±"):
+        assert word in text
+
+
+@pytest.mark.slow
+def test_a_controller_learns_to_beat_every_constant_method():
+    """Two minutes of training are enough for the mixture after 100 steps, whose best constant method reaches about -3.3."""
+    policy = train(0, updates=150, num_envs=256)
+    env = _Watched(512, steps=1000, each=10)
+    assert env.follow(policy, 2**33)["steps", 100].mean() < -4
