@@ -49,6 +49,9 @@ class Games:
         coupling: [N, d, d], the matrix between x and y: of a matrix game A, of a rotated saddle 2 in the first place, else 0.
         centre_x: [N, d]; f takes x - centre_x, and the equilibria move with it. Zero unless given.
         centre_y: [N, d].
+        basis_x: [N, d, d], rows that measure the distance of x - centre_x to an equilibrium; what they cannot see does not count.
+            Computed unless given, for a matrix game from its singular vectors.
+        basis_y: [N, d, d].
     """
 
     def __init__(
@@ -59,11 +62,16 @@ class Games:
         coupling: Array,
         centre_x: Array | None = None,
         centre_y: Array | None = None,
+        basis_x: Array | None = None,
+        basis_y: Array | None = None,
     ) -> None:
         zero = np.zeros(coupling.shape[:2])
         self.family, self.a, self.b, self.coupling = family, a, b, coupling
         self.centre_x = zero if centre_x is None else centre_x
         self.centre_y = zero if centre_y is None else centre_y
+        if basis_x is None or basis_y is None:
+            basis_x, basis_y = _bases(coupling, np.flatnonzero(family == MATRIX))
+        self.basis_x, self.basis_y = basis_x, basis_y
         quadratic = (family != SEESAW) & (family != MATRIX)
         self._curvature_x = np.where(quadratic, 2 * a, 0.0)[:, None]
         self._curvature_y = np.where(quadratic, 2 * b, 0.0)[:, None]
@@ -84,19 +92,16 @@ class Games:
 
     def narrow(self, coordinates: slice) -> Games:
         """The same games with fewer coordinates."""
-        family, a, b, coupling, centre_x, centre_y = self.fields()
-        return Games(
-            family,
-            a,
-            b,
-            coupling[:, coordinates, coordinates],
-            centre_x[:, coordinates],
-            centre_y[:, coordinates],
-        )
+        family, a, b, coupling, *more = self.fields()
+        centre_x, centre_y, basis_x, basis_y = (field[:, coordinates] for field in more)
+        coupling = coupling[:, coordinates, coordinates]
+        basis_x, basis_y = basis_x[..., coordinates], basis_y[..., coordinates]
+        return Games(family, a, b, coupling, centre_x, centre_y, basis_x, basis_y)
 
     def fields(self) -> tuple[Any, ...]:
         """The arrays of which `Games` is made, in its order."""
-        return self.family, self.a, self.b, self.coupling, self.centre_x, self.centre_y
+        centres, bases = (self.centre_x, self.centre_y), (self.basis_x, self.basis_y)
+        return self.family, self.a, self.b, self.coupling, *centres, *bases
 
     def value(self, x: Array, y: Array) -> Array:
         """f, [N], of x and y [N, d]."""
@@ -130,11 +135,8 @@ class Games:
         seesaws = self._seesaws
         x[seesaws, 0] -= np.round(x[seesaws, 0] * self.a[seesaws]) / self.a[seesaws]
         rows = np.flatnonzero(self.family == MATRIX)
-        if len(rows):
-            left, sizes, right = np.linalg.svd(self.coupling[rows])
-            kept = sizes > RANK_TOLERANCE * sizes[:, :1]
-            x[rows] = np.einsum("nij,ni->nj", left, x[rows]) * kept
-            y[rows] = np.einsum("nij,nj->ni", right, y[rows]) * kept
+        x[rows] = np.einsum("nij,nj->ni", self.basis_x[rows], x[rows])
+        y[rows] = np.einsum("nij,nj->ni", self.basis_y[rows], y[rows])
         distance: Array = np.sqrt((x * x).sum(-1) + (y * y).sum(-1))
         return distance
 
@@ -166,6 +168,16 @@ def draw(
     start = rng.uniform(-0.5, 0.5, (2, count, side))
     start[:, ~matrix, 1:] = 0.0
     return Games(family, a, b, coupling), start[0], start[1]
+
+
+def _bases(coupling: Array, matrices: Index) -> tuple[Array, Array]:
+    """Rows that measure distances, [N, d, d] of x and of y: everything, or for a matrix game all but the null spaces."""
+    count, side = coupling.shape[:2]
+    basis_x, basis_y = np.tile(np.eye(side), (2, count, 1, 1))
+    left, sizes, right = np.linalg.svd(coupling[matrices])
+    kept = (sizes > RANK_TOLERANCE * sizes[:, :1])[:, :, None]
+    basis_x[matrices], basis_y[matrices] = left.transpose(0, 2, 1) * kept, right * kept
+    return basis_x, basis_y
 
 
 def _check(distribution: str, families: tuple[str, ...]) -> None:

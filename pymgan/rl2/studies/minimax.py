@@ -42,7 +42,7 @@ def study(
     updates: int = 600,
     ppo: PPO = LEARNING,
     policies: Sequence[Policy] | None = None,
-    validation: int = 512,
+    validation: int = 1024,
     test: int = 2048,
     say: Callable[[str], None] | None = None,
     **training: Any,
