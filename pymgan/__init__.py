@@ -14,6 +14,7 @@ from .errors import CheckpointError, FolderInUse, Interrupted, SettingsChanged, 
 from .gan import GAN, Penalty
 from .loop import Step
 from .meta import MAML, Joint, Meta, Reptile, Scratch
+from .rl2 import RL2, Controller
 from .run import FewShot, Run, load
 from .train import train
 from .unrolled import Unrolled, UnrolledGradient, unrolled_gradient
@@ -21,7 +22,9 @@ from .unrolled import Unrolled, UnrolledGradient, unrolled_gradient
 __all__ = [
     "GAN",
     "MAML",
+    "RL2",
     "CheckpointError",
+    "Controller",
     "Data",
     "Engine",
     "FewShot",

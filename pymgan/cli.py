@@ -150,6 +150,7 @@ def _add_train(commands: Any) -> None:
     add("--spectral-norm", action="store_true", help="of all layers of D (default: none)")
     add("--instance-noise", type=float, default=0.0, help="deviation of the noise on what D is given")
     _add_method(parser)
+    add("--controller", choices=("none", "rl2"), default="none", help="of the inner loop, to be learned too")
     add("--rivals", default=",".join(DEFAULTS["rivals"]), help="methods to compare with, or none")
     for name, text in _COUNTS.items():
         add(_flag(name), type=int, default=DEFAULTS[name], help=text)
@@ -286,7 +287,7 @@ def _gan(options: argparse.Namespace, shape: tuple[int, ...]) -> GAN:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from .finish import table
+    from .finish import schedules, table
     from .train import train
 
     tasks = _distribution(options)
@@ -296,6 +297,7 @@ def _train(options: argparse.Namespace) -> None:
         tasks,
         _gan(options, tasks.sample_shape),
         meta=_meta(options),
+        controller=None if options.controller == "none" else options.controller,
         rivals=rivals,
         steps=options.steps,
         tasks_per_step=options.tasks_per_step,
@@ -312,6 +314,8 @@ def _train(options: argparse.Namespace) -> None:
     )
     if run.summary is not None:  # always, for a run that ends
         print(table(run.summary))
+        if "controller" in run.summary:
+            print(schedules(run.summary["controller"]))
     print(f"{out}/summary.json  {out}/samples.png")
 
 

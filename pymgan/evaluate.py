@@ -17,6 +17,7 @@ from .meta.base import fine_tune, scalar_mean
 
 if TYPE_CHECKING:
     from .contract import Engine
+    from .rl2 import Controller
     from .tasks import TaskBatch
 
 __all__ = [
@@ -48,18 +49,30 @@ class Contender:
         engine: with the method's own play and inner optimiser.
         phi: [P], where adaptation starts.
         rates: [K, 2], or None for no adaptation.
+        controller: steers the adaptation instead of fixed rates; the engine is compiled for it.
     """
 
     name: str
     engine: Engine
     phi: Tensor
     rates: Tensor | None
+    controller: Controller | None = None
+
+    @property
+    def steps(self) -> int:
+        """K."""
+        if self.controller is not None:
+            return self.controller.recipe.steps
+        return 0 if self.rates is None else len(self.rates)
 
 
 def adapted(contender: Contender, batch: TaskBatch, *, seed: int) -> tuple[Tensor, Tensor]:
     """phi_K [T, P] of every task and which of them are finite, bool [T]."""
     engine, rates = contender.engine, contender.rates
     start = contender.phi.to(engine.device, engine.dtype)
+    if contender.controller is not None:
+        loop = contender.controller.adapt(engine, start, batch.support, batch.ids, seed=seed)
+        return loop.phi, loop.valid
     if rates is None:
         return start.expand(len(batch.ids), -1), torch.ones(len(batch.ids), dtype=torch.bool)
     result = fine_tune(engine, start, rates, batch, seed=seed, steps=len(rates))
@@ -72,8 +85,8 @@ def generate_after(
     """Samples [T, samples, *shape] of the adapted generators, and which tasks are finite, bool [T]."""
     phi, valid = adapted(contender, batch, seed=seed)
     engine = contender.engine
-    steps = 0 if contender.rates is None else len(contender.rates)
-    z = engine.noise(Rng(seed=seed, tasks=batch.ids), len(batch.ids), samples, step=steps, stream=STREAM)
+    rng = Rng(seed=seed, tasks=batch.ids)
+    z = engine.noise(rng, len(batch.ids), samples, step=contender.steps, stream=STREAM)
     return engine.generate(phi, z), valid
 
 

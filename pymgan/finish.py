@@ -10,16 +10,21 @@ from torch import Tensor
 from . import metrics, pictures
 from ._version import __version__
 from .evaluate import Contender, Scores, choose_rates, evaluate, generate_after
+from .folder import SUMMARY
 from .loop import TEST, draw
 from .progress import say
+from .rl2 import picture
+from .rl2.comparison import to_json
+from .rl2.studies.gan import AGAINST, compare, grid_winners
 
 if TYPE_CHECKING:
+    from .folder import RunFolder
     from .loop import Trainer
+    from .rl2 import Controller
+    from .rl2.studies.gan import Setting
     from .tasks import TaskBatch, TaskDistribution
 
-__all__ = ["SUMMARY", "finish", "table"]
-
-SUMMARY = "summary.json"
+__all__ = ["finish", "table"]
 
 PICTURED = 6  # test classes in samples.png
 SHOWN = 8  # samples of each
@@ -34,7 +39,15 @@ _TITLES = {
 }
 
 
-def finish(trainer: Trainer, tasks: TaskDistribution, *, since: float, show: bool) -> dict[str, Any]:
+def finish(
+    trainer: Trainer,
+    tasks: TaskDistribution,
+    *,
+    since: float,
+    show: bool,
+    setting: Setting | None = None,
+    controller: Controller | None = None,
+) -> dict[str, Any]:
     """Evaluate every method on tasks of the test classes; writes summary.json and samples.png and returns the
     summary.
 
@@ -43,6 +56,8 @@ def finish(trainer: Trainer, tasks: TaskDistribution, *, since: float, show: boo
 
     Args:
         since: `time.monotonic()` at the start of this session.
+        setting, controller: what the run's controller was trained for, and it; controller.png and a comparison with fixed
+            schedules are of them.
     """
     settings, folder = trainer.settings, trainer.folder
     say(
@@ -50,6 +65,9 @@ def finish(trainer: Trainer, tasks: TaskDistribution, *, since: float, show: boo
         show=show and len(settings.methods) > 1,
     )
     contenders, chosen = _contenders(trainer)
+    if setting is not None and controller is not None:
+        steered = Contender("controller", setting.engine, setting.phi, None, controller)
+        contenders.insert(2, steered)
     test = tasks.split("test")
     batch = draw(test, settings, TEST, count=settings.test_tasks)
     say(f"evaluating on {len(batch.ids)} tasks of test classes", show=show)
@@ -65,6 +83,8 @@ def finish(trainer: Trainer, tasks: TaskDistribution, *, since: float, show: boo
     if folder is not None:
         shown = draw(test, settings, TEST, count=PICTURED)
         draw_samples(folder.path / "samples.png", contenders, shown, seed=settings.seed)
+    if setting is not None and controller is not None:
+        summary["controller"] = _compare_schedules(setting, controller, folder, show=show)
     trained = trainer.seconds()
     summary |= {
         "fine_tuning_rates": chosen,
@@ -78,6 +98,18 @@ def finish(trainer: Trainer, tasks: TaskDistribution, *, since: float, show: boo
     if folder is not None:
         folder.write_json(SUMMARY, summary)
     return summary
+
+
+def _compare_schedules(
+    setting: Setting, controller: Controller, folder: RunFolder | None, *, show: bool
+) -> dict[str, Any]:
+    """The controller beside the best constant schedule and chance, and controller.png."""
+    say("choosing the best constant schedule on validation classes", show=show)
+    winners = grid_winners(setting, shapes=("constant",), said=lambda text: say(text, show=show))
+    outcomes = compare(setting, {"controller": controller}, winners)
+    if folder is not None:
+        picture.draw(folder.path / "controller.png", outcomes, controller.controls)
+    return to_json(outcomes, AGAINST)
 
 
 def _contenders(trainer: Trainer) -> tuple[list[Contender], dict[str, Any]]:
@@ -122,4 +154,16 @@ def table(summary: dict[str, Any]) -> str:
     for method, values in scores.items():
         cells = [f"{values[name]['mean']:.4f} ± {values[name]['ci95']:.4f}" for name in names]
         lines.append("".join([f"{method:<10}", *(f"{cell:>24}" for cell in cells)]))
+    return "\n".join(lines)
+
+
+def schedules(outcomes: dict[str, Any]) -> str:
+    """The controller beside fixed schedules: area under the energy distance against steps."""
+    lines = [f"{'schedule':<18}{'area':>20}{'less than ' + AGAINST:>28}{'failed':>8}{'collapsed':>11}"]
+    for name, row in outcomes.items():
+        area, gain = (
+            f"{row[key]['mean']:.{n}f} ± {row[key]['ci95']:.{n}f}"
+            for key, n in (("area", 4), ("gain_percent", 1))
+        )
+        lines.append(f"{name:<18}{area:>20}{gain + ' %':>28}{row['failed']:>8}{row['collapsed']:>11}")
     return "\n".join(lines)

@@ -4,7 +4,8 @@ config.json              what was asked for; a resumed run must ask for the same
 checkpoint.safetensors   the whole state (pymgan/checkpoint.py)
 metrics.jsonl            one row a line; rows beyond the checkpoint's step are cut off when a run resumes
 events/<method>/         TensorBoard
-samples.png summary.json of a finished run
+controller.safetensors   the controller, if the run learns one (pymgan/rl2/training.py)
+samples.png controller.png summary.json of a finished run
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from torch import Tensor
 from . import checkpoint
 from .errors import CheckpointError, FolderInUse
 
-__all__ = ["CHECKPOINT", "RunFolder", "read_rows"]
+__all__ = ["CHECKPOINT", "SUMMARY", "RunFolder", "read_rows"]
 
 CHECKPOINT = "checkpoint.safetensors"
+SUMMARY = "summary.json"
 
 Row = dict[str, Any]
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +18,9 @@ from .folder import RunFolder
 from .learner import Learner
 from .memory import peak_memory
 from .meta import Meta
-from .progress import Bar, say
+from .progress import Bar
 from .settings import Settings
+from .stop import Stop
 
 if TYPE_CHECKING:
     from .contract import Engine
@@ -207,13 +205,13 @@ class Trainer:
         """
         if self._folder is not None and not any(learner.step for learner in self.learners):
             self.save()  # a run that fails or ends early leaves a state from its first moment on
-        with _Stop() as stop:
+        with Stop() as stop:
             for learner in self.learners:
                 if learner.step < self.settings.steps[learner.meta.name]:
                     self._train_one(learner, stop)
                     self.save()
 
-    def _train_one(self, learner: Learner, stop: _Stop) -> None:
+    def _train_one(self, learner: Learner, stop: Stop) -> None:
         name, settings = learner.meta.name, self.settings
         total = settings.steps[name]
         engine = self.engines.step[name]
@@ -293,27 +291,3 @@ class Trainer:
 
 def _due(step: int, total: int, times: int) -> bool:
     return step == total or step % max(1, total // times) == 0
-
-
-class _Stop:
-    """While active, SIGINT and SIGTERM only ask: the loop ends its step. A second one stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._old: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():
-            for kind in (signal.SIGINT, signal.SIGTERM):
-                self._old[kind] = signal.signal(kind, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for kind, handler in self._old.items():
-            signal.signal(kind, handler)
-
-    def _ask(self, number: int, _: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        say("\nstopping after this step")

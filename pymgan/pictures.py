@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .checkpoint import atomic_write
 
-__all__ = ["Panel", "comparison", "grid"]
+__all__ = ["Panel", "comparison", "figure_class", "grid", "save"]
 
 Panel = tuple[str, Tensor]
 
@@ -37,14 +37,14 @@ def comparison(
         highlight: the title of the panel to stand out.
     """
     if _is_points(panels[0][1].shape[2:]):
-        _save(path, _scatter_table(panels, labels, highlight))
+        save(path, _scatter_table(panels, labels, highlight))
     else:
-        _save(path, _image_table(panels, labels, highlight))
+        save(path, _image_table(panels, labels, highlight))
 
 
 def grid(path: str | os.PathLike[str], samples: Tensor, *, title: str = "") -> None:
     """One picture of samples [n, *shape], as square as it gets."""
-    figure_module = _figure_class()
+    figure_module = figure_class()
     if _is_points(samples.shape[1:]):
         figure = figure_module(figsize=(4, 4), layout="constrained")
         _points(figure.add_subplot(), samples.numpy(), _limit([samples]), _INK)
@@ -59,7 +59,7 @@ def grid(path: str | os.PathLike[str], samples: Tensor, *, title: str = "") -> N
         _image(figure.add_subplot(), tile)
     if title:
         figure.suptitle(title, fontsize=9, color=_INK)
-    _save(path, figure)
+    save(path, figure)
 
 
 def _image_table(panels: Sequence[Panel], labels: Sequence[str], highlight: str) -> Any:
@@ -67,7 +67,7 @@ def _image_table(panels: Sequence[Panel], labels: Sequence[str], highlight: str)
     tiles = [[_mosaic(samples[row], _ACROSS, gap=1) for _, samples in panels] for row in range(rows)]
     height, width = tiles[0][0].shape[:2]
     cell = 1.55
-    figure = _figure_class()(
+    figure = figure_class()(
         figsize=(columns * (cell + 0.12) + 0.6, rows * (cell * height / width + 0.12) + 0.45),
         facecolor="white",
         layout="constrained",
@@ -83,7 +83,7 @@ def _image_table(panels: Sequence[Panel], labels: Sequence[str], highlight: str)
 
 def _scatter_table(panels: Sequence[Panel], labels: Sequence[str], highlight: str) -> Any:
     rows, columns = len(labels), len(panels)
-    figure = _figure_class()(
+    figure = figure_class()(
         figsize=(columns * 1.6 + 0.6, rows * 1.6 + 0.45), facecolor="white", layout="constrained"
     )
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -167,7 +167,7 @@ def _mosaic(samples: Tensor, across: int, *, gap: int) -> np.ndarray:
     return canvas if channels == 3 else canvas[..., 0]
 
 
-def _figure_class() -> Any:
+def figure_class() -> Any:
     """matplotlib's Figure, drawn with Agg: no window system, no global state of pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -180,7 +180,8 @@ def _figure_class() -> Any:
     return make
 
 
-def _save(path: str | os.PathLike[str], figure: Any) -> None:
+def save(path: str | os.PathLike[str], figure: Any) -> None:
+    """Write a figure as a PNG file, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     atomic_write(path, buffer.getvalue())

@@ -33,7 +33,7 @@ class Bar:
             dynamic_ncols=terminal,
             ncols=None if terminal else 110,
             mininterval=0.2 if terminal else 10.0,
-            bar_format="{desc:<8}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+            bar_format="{desc:<11}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
             "[{elapsed}<{remaining}{postfix}]",
         )
 
@@ -50,7 +50,11 @@ class Bar:
         losses = f"objective {metrics['objective']:.3f}, G {metrics['loss_g']:.3f}, D {metrics['loss_d']:.3f}"
         tasks = f", {rate * self._tasks:,.0f} tasks/s" if rate else ""
         left_out = f", {skipped} left out" if skipped else ""
-        self._bar.set_postfix_str(losses + tasks + left_out, refresh=False)
+        self.advance(losses + tasks + left_out)
+
+    def advance(self, text: str) -> None:
+        """One step more, with what there is to say of it."""
+        self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(1)
 
 

@@ -15,9 +15,11 @@ from . import checkpoint
 from .arch_config import gan_from_config, gan_to_config
 from .contract import Data, Rng, Schedule
 from .errors import CheckpointError
-from .folder import CHECKPOINT, read_json, read_rows
+from .folder import CHECKPOINT, SUMMARY, read_json, read_rows
 from .gan import GAN
 from .meta import Meta
+from .rl2 import Controller
+from .rl2.training import CONTROLLER
 from .samples import as_samples
 from .settings import Settings
 
@@ -105,6 +107,7 @@ class Run:
         summary: the evaluation on test classes, as in summary.json; None before the run is finished.
         path: the run folder, if any.
         settings: what it was trained with.
+        controller: what steers `adapt`, if the run has learned one.
     """
 
     def __init__(
@@ -119,8 +122,10 @@ class Run:
         summary: dict[str, Any] | None = None,
         path: Path | None = None,
         threads: int | None = None,
+        controller: Controller | None = None,
     ) -> None:
         self._gan = gan
+        self.controller = controller
         self.settings = settings
         self.meta: Meta = settings.metas()[0]
         self.parameters = parameters
@@ -154,13 +159,15 @@ class Run:
             images: [S, *shape], S >= 2, in the range of the training data ([-1, 1] for images): a tensor, an
                 array or anything with `__dlpack__` or the array interface. Up to 64, every inner step sees
                 all of them; beyond, a part.
-            steps: inner steps; the number that the run was trained with by default. More need not be better.
+            steps: inner steps; the number that the run, or its controller, was trained with by default. More need not be better.
             seed: of the noise.
 
         Raises:
             ValueError, TypeError: wrong shape, fewer than two samples, not finite, or steps < 1.
             RuntimeError: the adaptation does not stay finite.
         """
+        if self.controller is not None:
+            return self._adapt_controlled(self.controller, images, steps, seed)
         inner = len(self.rates)
         count = inner if steps is None else steps
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
@@ -194,6 +201,21 @@ class Run:
         losses = {"generator": trace.loss_g[0].tolist(), "discriminator": trace.loss_d[0].tolist()}
         return FewShot(self._with(adapted.phi[0]), losses)
 
+    def _adapt_controlled(self, controller: Controller, images: Any, steps: int | None, seed: int) -> FewShot:
+        """`adapt`, steered; of more than `WHOLE_SUPPORT` samples, as many drawn ones take part."""
+        support = as_samples(images, self.sample_shape, least=2)
+        if len(support) > WHOLE_SUPPORT:
+            order = torch.Generator().manual_seed(seed)
+            support = support[torch.randperm(len(support), generator=order)[:WHOLE_SUPPORT]]
+        engine = self._engine(len(support))
+        ids = torch.zeros(1, dtype=torch.int64)
+        loop = controller.adapt(engine, self.parameters, support[None], ids, steps=steps, seed=seed)
+        if not bool(loop.valid.all()):
+            raise RuntimeError(
+                "the adaptation became non-finite; check that the images are in the range of the training data"
+            )
+        return FewShot(self._with(loop.phi[0]), {name: row[0] for name, row in loop.losses().items()})
+
     def _with(self, phi: Tensor) -> GAN:
         gan = copy.deepcopy(self._gan)
         gan.load_vector(phi.detach().float().cpu())
@@ -203,12 +225,13 @@ class Run:
         if reals not in self._engines:
             from .engine import compile as compile_engine
 
+            inner = self.meta.inner_loop() if self.controller is None else self.controller.recipe.inner_loop()
             penalty = self._gan.penalty  # one that looks between samples needs as many of both
             self._engines[reals] = compile_engine(
                 self._gan,
                 fakes=reals if penalty is not None and penalty.between else self.settings.shots,
                 reals=reals,
-                **self.meta.inner_loop(),
+                **inner,
                 engine=self.settings.engine,
                 device=self.settings.device,
                 threads=self._threads,
@@ -253,7 +276,13 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Run:
         raw=tensors.get(f"{name}.phi", found),
         rates=tensors.get(f"{name}.rates", settings.metas()[0].rates()),
         history=read_rows(folder),
-        summary=read_json(folder / "summary.json"),
+        summary=read_json(folder / SUMMARY),
         path=folder,
         threads=threads,
+        controller=Controller.load(folder / CONTROLLER) if _has_controller(folder, settings) else None,
     )
+
+
+def _has_controller(folder: Path, settings: Settings) -> bool:
+    """Whether the run has learned a controller to its end: then there is a summary."""
+    return settings.controller is not None and (folder / SUMMARY).exists()

@@ -29,6 +29,7 @@ class Settings:
         test_tasks: how many tasks of the test classes are evaluated at the end.
         engine: the engine that was chosen, by name.
         device: where it runs.
+        controller: the `controller=` value as plain values, or None.
     """
 
     tasks: str
@@ -43,6 +44,7 @@ class Settings:
     test_tasks: int
     engine: str
     device: str
+    controller: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_counts(

@@ -14,13 +14,16 @@ from .arch_config import gan_to_config
 from .contract import Engine
 from .engine import compile as compile_engine
 from .errors import CheckpointError
-from .finish import SUMMARY, finish
-from .folder import CHECKPOINT, RunFolder, read_json
+from .finish import finish
+from .folder import CHECKPOINT, SUMMARY, RunFolder, read_json
 from .gan import GAN
 from .loop import Callback, Engines, Trainer
 from .meta import MAML, Meta
 from .meta import by_name as method_by_name
 from .progress import bytes_text, duration, say
+from .rl2 import RL2, Controller
+from .rl2.studies.gan import Setting
+from .rl2.training import CONTROLLER, train_controller
 from .run import Run
 from .settings import Settings, check_counts
 from .threads import one_torch_thread
@@ -43,7 +46,7 @@ def train(
     gan: GAN | str | None = None,
     *,
     meta: Meta | str = MAML(),  # noqa: B008 - frozen
-    controller: None = None,
+    controller: RL2 | str | None = None,
     steps: int = STEPS,
     tasks_per_step: int = 16,
     shots: int = 8,
@@ -66,7 +69,8 @@ def train(
         tasks: a task distribution, or the name of one ("glyphs" by default; see `pymgan.tasks`).
         gan: a `pymgan.GAN`, or the name of an architecture ("mlp" by default), sized for the tasks' samples.
         meta: how to meta-learn: `pymgan.MAML(...)`, `Reptile(...)`, `Joint(...)`, or the name of one.
-        controller: None; a learned controller of the inner loop finds its room here.
+        controller: `pymgan.RL2(...)` or "rl2": once `meta` has trained the GAN, a policy learns to steer its inner loop, on
+            tasks of train classes, and the run adapts with it.
         steps: meta-steps. Trained rivals take as many as fit into about the same wall time, in the ratios of
             `RIVAL_STEPS`.
         tasks_per_step: tasks in a meta-batch.
@@ -96,10 +100,7 @@ def train(
         Interrupted: Ctrl-C; the state is saved, and the same call resumes.
         OSError: `out` cannot be written to.
     """
-    if controller is not None:
-        raise ValueError(
-            f"expected controller=None, got {controller!r}: there is no learned controller in this version"
-        )
+    recipe = _recipe(controller)
     if not all(callable(callback) for callback in callbacks):
         raise TypeError(f"expected callbacks to be functions of a pymgan.Step, got {list(callbacks)!r}")
     started = time.monotonic()
@@ -115,7 +116,7 @@ def train(
     methods = _methods(meta, rivals)
     game = _gan(gan, distribution, seed)
 
-    def compile_batch(method: Meta, batch: int) -> Engine:
+    def compile_batch(method: Meta | RL2, batch: int) -> Engine:
         return compile_engine(
             game,
             fakes=batch,
@@ -144,6 +145,7 @@ def train(
         test_tasks=test_tasks,
         engine=own.name,
         device=str(own.device),
+        controller=None if recipe is None else recipe.to_config(),
     )
     with _folder(out) as folder, one_torch_thread(own):
         if folder is not None:
@@ -158,15 +160,49 @@ def train(
             callbacks=callbacks,
             show=progress,
         )
-        resumed = trainer.restore()
+        resumed, learned = trainer.restore(), None
         summary = None if folder is None or not resumed else read_json(folder.path / SUMMARY)
         if summary is None:
             _announce(trainer, own, distribution, resumed=resumed, show=progress)
             trainer.run()
-            summary = finish(trainer, distribution, since=started, show=progress)
+            setting = None if recipe is None else _setting(recipe, trainer, distribution, compile_batch)
+            if setting is not None:
+                learned = train_controller(
+                    setting, folder=None if folder is None else folder.path, show=progress
+                )
+            summary = finish(
+                trainer, distribution, since=started, show=progress, setting=setting, controller=learned
+            )
         else:
             say(f"the run in {out} is finished; nothing to do", show=progress)
-        return _run(trainer, game, summary, folder, threads)
+            learned = None if recipe is None or folder is None else Controller.load(folder.path / CONTROLLER)
+        return _run(trainer, game, summary, folder, threads, learned)
+
+
+def _recipe(controller: RL2 | str | None) -> RL2 | None:
+    if controller is None or isinstance(controller, RL2):
+        return controller
+    if controller != "rl2":
+        raise ValueError(f"expected controller=None, 'rl2' or a pymgan.RL2(...), got {controller!r}")
+    return RL2()
+
+
+def _setting(
+    recipe: RL2, trainer: Trainer, tasks: TaskDistribution, compile_batch: Callable[[RL2, int], Engine]
+) -> Setting:
+    """Where the controller learns and is judged: from the parameters that the run's own method has found."""
+    settings = trainer.settings
+    own = trainer.learner(settings.metas()[0].name)
+    return Setting(
+        engine=compile_batch(recipe, settings.shots),
+        tasks=tasks,
+        phi=own.average if own else trainer.initial,
+        recipe=recipe,
+        shots=settings.shots,
+        queries=settings.queries,
+        seed=settings.seed,
+        test_tasks=settings.test_tasks,
+    )
 
 
 def _tasks(tasks: TaskDistribution | str | None) -> TaskDistribution:
@@ -301,7 +337,12 @@ def _announce(
 
 
 def _run(
-    trainer: Trainer, gan: GAN, summary: dict[str, Any], folder: RunFolder | None, threads: int | None
+    trainer: Trainer,
+    gan: GAN,
+    summary: dict[str, Any],
+    folder: RunFolder | None,
+    threads: int | None,
+    controller: Controller | None,
 ) -> Run:
     own = trainer.settings.metas()[0]
     learner = trainer.learner(own.name)
@@ -315,6 +356,7 @@ def _run(
         summary=summary,
         path=folder.path if folder else None,
         threads=threads,
+        controller=controller,
     )
 
 

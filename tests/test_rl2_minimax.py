@@ -440,6 +440,7 @@ def test_a_study_repeats_and_prints_its_table(monkeypatch):
             row["controller"]["mean"] - row["mixture_best"]["mean"]
         )
         assert row["controller"]["mean"] == pytest.approx(np.mean(row["by_seed"]))
+    assert first["held_out"] == first["training"]["distribution"] == "wide"
     text = table(first)
     for word in ("after 20 steps", "after 40 evaluations of the slopes", *FAMILIES, "mixture", "±"):
         assert word in text

@@ -6,9 +6,23 @@ Duan et al. 2016, "RL²: Fast Reinforcement Learning via Slow Reinforcement Lear
 
 from __future__ import annotations
 
+from .controller import RL2, Controller
+from .controls import Controls
 from .learn import Learner, Update, learn
 from .policy import Policy
 from .ppo import PPO
 from .rollout import Player, Rollout, play
 
-__all__ = ["PPO", "Learner", "Player", "Policy", "Rollout", "Update", "learn", "play"]
+__all__ = [
+    "PPO",
+    "RL2",
+    "Controller",
+    "Controls",
+    "Learner",
+    "Player",
+    "Policy",
+    "Rollout",
+    "Update",
+    "learn",
+    "play",
+]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..tasks import TaskBatch
     from .controls import Controls
 
-__all__ = ["Bench", "Outcome", "best_schedule", "table"]
+__all__ = ["Bench", "Outcome", "best_schedule", "table", "to_json"]
 
 JUDGE_STREAM = 4  # of the counter-based noise: not that of the seen quality
 JUDGE_SAMPLES = 64

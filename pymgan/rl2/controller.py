@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from ..contract import Engine
     from ..tasks import TaskDistribution
 
-__all__ = ["RL2", "Controller"]
+__all__ = ["KIND", "RL2", "Controller"]
 
+KIND = "controller"
 GAN_PPO = PPO(lr=3e-3, epochs=4, entropy=0.003)
 
 
@@ -173,23 +174,30 @@ class Controller:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write policy and recipe to one safetensors file, atomically; `Controller.load` reads it."""
-        checkpoint.save(path, self.policy.state_dict(), {"rl2": self.recipe.to_config()}, kind="controller")
+        tensors = {f"policy.{name}": value for name, value in self.policy.state_dict().items()}
+        state = {"rl2": self.recipe.to_config(), "done": self.recipe.updates}
+        checkpoint.save(path, tensors, state, kind=KIND)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Controller:
-        """Read what `save` wrote.
+        """Read what `save` wrote, or a run's controller.safetensors.
 
         Raises:
             FileNotFoundError: there is no such file.
-            CheckpointError: it is damaged or something else.
+            CheckpointError: it is damaged, something else, or not trained to its end.
         """
         if not Path(path).exists():
             raise FileNotFoundError(f"expected a controller that pymgan saved, found no file {path}")
-        tensors, state = checkpoint.load(path, kind="controller")
+        tensors, state = checkpoint.load(path, kind=KIND)
         try:
             recipe = RL2.from_config(state["rl2"])
+            if state["done"] != recipe.updates:
+                raise ValueError(f"{state['done']} of {recipe.updates} updates are done")
+            own = {
+                name.removeprefix("policy."): v for name, v in tensors.items() if name.startswith("policy.")
+            }
             policy = Policy(OBSERVATION_SPACE, action_space(recipe.controls), hidden=recipe.hidden)
-            policy.load_state_dict(tensors)
+            policy.load_state_dict(own)
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{path} does not fit together ({error})") from error
         return cls(recipe, policy)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from gymnasium.vector import VectorEnv
+from torch import Tensor
 
 from ..meta.base import whole
 from .policy import Policy
@@ -65,6 +66,25 @@ class Learner:
         self._whole = rollout is None and hasattr(env, "trial_steps")
         self._steps = getattr(env, "trial_steps", 32) if rollout is None else rollout
         self._player = Player(env, self.policy, seed=seed)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next update depends on, where an update plays whole trials: tensors, and numbers."""
+        tensors = {f"policy.{name}": value for name, value in self.policy.state_dict().items()}
+        for index, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+        return tensors, {"done": self.done}
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        own = {name.removeprefix("policy."): v for name, v in tensors.items() if name.startswith("policy.")}
+        self.policy.load_state_dict(own)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("adam."):
+                _, index, key = name.split(".")
+                moments.setdefault(int(index), {})[key] = value
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+        self.done = int(state["done"])
 
     def update(self) -> Update:
         """Play one rollout and learn from it."""

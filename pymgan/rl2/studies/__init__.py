@@ -1,1 +1,1 @@
-"""What was found out with the environments, to be repeated with one command."""
+"""Experiments that `python -m pymgan.rl2` runs; each returns plain numbers and prints a table."""

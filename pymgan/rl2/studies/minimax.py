@@ -38,6 +38,7 @@ LEARNING = PPO(discount=0.97, entropy=0.02)
 def study(
     *,
     distribution: str = "wide",
+    held_out: str | None = None,
     seeds: tuple[int, ...] = (0,),
     updates: int = 600,
     ppo: PPO = LEARNING,
@@ -50,7 +51,8 @@ def study(
     """Train a controller with every seed, tune the baselines, and compare them on held-out games.
 
     Args:
-        distribution: of the games, of training, validation and test alike.
+        distribution: of the games of training.
+        held_out: of the games on which the baselines are tuned and all are compared; by default the same.
         seeds: of controllers; they are trained and tested one by one, and a game's distance is the mean of theirs.
         updates: of each training.
         ppo: how to learn.
@@ -69,8 +71,9 @@ def study(
     if policies is None:
         policies = [train(seed, updates=updates, ppo=ppo, say=tell, **settings) for seed in seeds]
     rng = np.random.default_rng(VALIDATION_SEED)
-    tuned = _tune(draw(validation, rng, distribution=distribution), tell)
-    watched = _Watched(**{**settings, "num_envs": test, "steps": max(MARKS)})
+    held_out = held_out or distribution
+    tuned = _tune(draw(validation, rng, distribution=held_out), tell)
+    watched = _Watched(**{**settings, "num_envs": test, "steps": max(MARKS), "distribution": held_out})
     played = [watched.follow(policy, TEST_SEED) for policy in policies]
     watched.reset(seed=TEST_SEED)
     start = watched.players.games, watched.players.x.copy(), watched.players.y.copy()
@@ -81,6 +84,7 @@ def study(
             rows += _rows(measure, mark, controllers, tuned, start)
     return {
         "training": {**settings, "updates": updates, **vars(ppo)},
+        "held_out": held_out,
         "seeds": list(seeds),
         "validation_games": validation,
         "test_games": test,
@@ -115,9 +119,10 @@ def train(
 
 def table(result: dict[str, Any]) -> str:
     """The comparison as text: mean log10 of the distance to the equilibrium on the held-out games, with 95 % intervals."""
-    distribution, seeds = result["training"]["distribution"], len(result["seeds"])
+    games, held_out, count = result["test_games"], result["held_out"], len(result["seeds"])
     lines = [
-        f'{result["test_games"]} held-out games, coefficients "{distribution}", {seeds} trained controller(s).',
+        f'{games} held-out games, coefficients "{held_out}"; {count} controller(s), trained on'
+        f' "{result["training"]["distribution"]}".',
         "Mean of log10 of the distance to the equilibrium, with 95 % intervals over games; lower is better.",
         f"Distances below {result['floor']:g} count as that, diverged games as {result['bound']:g}.",
         "After a difference: - the controller is better with 95 %, + it is worse.",
