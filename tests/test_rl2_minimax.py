@@ -12,9 +12,10 @@ from gymnasium.vector import AutoresetMode
 from pymgan.rl2.baselines.minimax import Grid, constant
 from pymgan.rl2.environments.minimax import BOUND, FLOOR, SEEN, MinimaxGames, log_distance
 from pymgan.rl2.environments.minimax_games import DISTRIBUTIONS, FAMILIES, KINDS, Games, Players, draw
+from pymgan.rl2.learn import learn
 from pymgan.rl2.policy import Policy
 from pymgan.rl2.studies import minimax as studied
-from pymgan.rl2.studies.minimax import _Watched, study, table, train
+from pymgan.rl2.studies.minimax import LEARNING, TRAINING, _Watched, study, table
 
 SLOW = 1e-3
 
@@ -429,11 +430,14 @@ def test_at_equal_evaluations_an_extragradient_controller_takes_half_the_steps()
 
 def test_a_study_repeats_and_prints_its_table(monkeypatch):
     monkeypatch.setattr(studied, "MARKS", (20, 40))
-    small = {"updates": 2, "num_envs": 8, "steps": 20, "validation": 16, "test": 32, "seeds": (0, 1)}
-    said = []
-    first = study(**small, say=said.append)
-    assert first == json.loads(json.dumps(study(**small)))
-    assert any("seed 1 update 1" in line for line in said)
+    small = {"updates": 2, "num_envs": 8, "steps": 20, "validation": 16, "problems": 32}
+    said, updates = [], []
+    first = study(**small, controllers=2, say=said.append, callback=updates.append)
+    assert len(said) == len(KINDS)
+    assert [update.number for update in updates] == [0, 1, 0, 1]
+    again = json.loads(json.dumps(study(**small, controllers=2)))
+    assert first["rows"] == again["rows"]
+    assert first["baselines"] == again["baselines"]
     assert {row["family"] for row in first["rows"]} == {*FAMILIES, "mixture"}
     for row in first["rows"]:
         assert row["mixture_difference"]["mean"] == pytest.approx(
@@ -449,6 +453,6 @@ def test_a_study_repeats_and_prints_its_table(monkeypatch):
 @pytest.mark.slow
 def test_a_controller_learns_to_beat_every_constant_method():
     """Two minutes of training are enough for the mixture after 100 steps, whose best constant method reaches about -3.3."""
-    policy = train(0, updates=150, num_envs=256)
+    policy = learn(MinimaxGames(**{**TRAINING, "num_envs": 256}), LEARNING, updates=150)
     env = _Watched(512, steps=1000, each=10)
     assert env.follow(policy, 2**33)["steps", 100].mean() < -4

@@ -23,7 +23,7 @@ CHECKED = 10  # steps between looks at which game has diverged
 FINE = 16  # points of the finer grid in a decade
 COARSE = 4  # of them from one point of the coarse grid to the next
 GROWTH = 2 * COARSE  # by which a grid grows at an edge where the winner lies
-LOWEST, HIGHEST = -6 * FINE, 3 * FINE  # where it stops growing
+LOWEST, HIGHEST = -4 * FINE, 2 * FINE  # where it stops growing: the rates that a controller may choose
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ for all alike; a game that diverged counts as 1e3 ever after.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..policy import Policy
 from ..ppo import PPO
 from ..rollout import Player
 
-__all__ = ["study", "table", "train"]
+__all__ = ["LEARNING", "TRAINING", "UPDATES", "study", "table"]
 
 Array = NDArray[np.float64]
 
@@ -32,6 +33,7 @@ NORMAL = 1.959964  # two-sided 95 % of the normal distribution
 
 # The distance after 200 steps is what a controller is trained for; it plays 1,000 as well, since it sees no end coming.
 TRAINING: dict[str, Any] = {"num_envs": 512, "steps": 200, "each": 10}
+UPDATES = 600
 LEARNING = PPO(discount=0.97, entropy=0.02)
 
 
@@ -39,55 +41,65 @@ def study(
     *,
     distribution: str = "wide",
     held_out: str | None = None,
-    seeds: tuple[int, ...] = (0,),
-    updates: int = 600,
-    ppo: PPO = LEARNING,
-    policies: Sequence[Policy] | None = None,
+    problems: int = 2048,
     validation: int = 1024,
-    test: int = 2048,
+    updates: int = UPDATES,
+    hidden: int = 64,
+    seed: int = 0,
+    controllers: int = 1,
+    policies: Sequence[Policy] | None = None,
+    ppo: PPO = LEARNING,
+    callback: Callable[[Update], None] | None = None,
     say: Callable[[str], None] | None = None,
     **training: Any,
 ) -> dict[str, Any]:
-    """Train a controller with every seed, tune the baselines, and compare them on held-out games.
+    """Train controllers, tune the baselines, and compare them on held-out games.
 
     Args:
         distribution: of the games of training.
         held_out: of the games on which the baselines are tuned and all are compared; by default the same.
-        seeds: of controllers; they are trained and tested one by one, and a game's distance is the mean of theirs.
-        updates: of each training.
-        ppo: how to learn.
-        policies: trained before with these seeds and settings, to be compared instead of training.
+        problems: games on which all are compared.
         validation: games on which baselines are tuned.
-        test: games on which all are compared.
-        say: takes lines about progress.
+        updates: of each training.
+        hidden: of the policy.
+        seed: of the first controller.
+        controllers: trained and tested one by one with seeds of their own; a game's distance is the mean of theirs.
+        policies: trained before with these settings, to be compared instead of training.
+        ppo: how to learn.
+        callback: called after every update.
+        say: takes a line when the tuning of a kind begins.
         training: arguments of `MinimaxGames` for training; `each`, `reach`, `start_rate` and `rate_range` hold in the test too.
 
     Returns:
         What `table` prints and more, made of what JSON holds: settings, baselines with their rates, and a row for each measure,
         mark and family with the means and half the widths of their 95 % intervals.
     """
-    tell = say or (lambda line: None)
+    started = time.perf_counter()
     settings = {**TRAINING, **training, "distribution": distribution}
+    seeds = range(seed, seed + controllers)
     if policies is None:
-        policies = [train(seed, updates=updates, ppo=ppo, say=tell, **settings) for seed in seeds]
+        how: dict[str, Any] = {"updates": updates, "hidden": hidden, "callback": callback}
+        policies = [learn(MinimaxGames(**settings), ppo, seed=own, **how) for own in seeds]
+    trained = time.perf_counter() - started
     rng = np.random.default_rng(VALIDATION_SEED)
     held_out = held_out or distribution
-    tuned = _tune(draw(validation, rng, distribution=held_out), tell)
-    watched = _Watched(**{**settings, "num_envs": test, "steps": max(MARKS), "distribution": held_out})
+    tuned = _tune(draw(validation, rng, distribution=held_out), say or (lambda line: None))
+    watched = _Watched(**{**settings, "num_envs": problems, "steps": max(MARKS), "distribution": held_out})
     played = [watched.follow(policy, TEST_SEED) for policy in policies]
     watched.reset(seed=TEST_SEED)
     start = watched.players.games, watched.players.x.copy(), watched.players.y.copy()
     rows = []
     for measure in MEASURES:
         for mark in MARKS:
-            controllers = np.stack([each[measure, mark] for each in played])
-            rows += _rows(measure, mark, controllers, tuned, start)
+            reached = np.stack([each[measure, mark] for each in played])
+            rows += _rows(measure, mark, reached, tuned, start)
     return {
-        "training": {**settings, "updates": updates, **vars(ppo)},
+        "training": {**settings, "updates": updates, "hidden": hidden, **vars(ppo)},
         "held_out": held_out,
-        "seeds": list(seeds),
+        "controllers": len(policies),
+        "seed": seed,
         "validation_games": validation,
-        "test_games": test,
+        "problems": problems,
         "floor": FLOOR,
         "bound": BOUND,
         "baselines": [
@@ -96,30 +108,14 @@ def study(
             for winner in winners
         ],
         "rows": rows,
+        "train_s": round(trained, 1),
+        "wall_s": round(time.perf_counter() - started, 1),
     }
-
-
-def train(
-    seed: int = 0,
-    *,
-    updates: int = 600,
-    ppo: PPO = LEARNING,
-    say: Callable[[str], None] | None = None,
-    **training: Any,
-) -> Policy:
-    """A controller of minimax games; the arguments are those of `study`."""
-
-    def callback(update: Update) -> None:
-        if say is not None and (update.number % 50 == 0 or update.number == updates - 1):
-            say(f"seed {seed} update {update.number}: mean return {update.mean_return:.2f}")
-
-    env = MinimaxGames(**{**TRAINING, **training})
-    return learn(env, ppo, updates=updates, seed=seed, callback=callback)
 
 
 def table(result: dict[str, Any]) -> str:
     """The comparison as text: mean log10 of the distance to the equilibrium on the held-out games, with 95 % intervals."""
-    games, held_out, count = result["test_games"], result["held_out"], len(result["seeds"])
+    games, held_out, count = result["problems"], result["held_out"], result["controllers"]
     lines = [
         f'{games} held-out games, coefficients "{held_out}"; {count} controller(s), trained on'
         f' "{result["training"]["distribution"]}".',
