@@ -1,4 +1,4 @@
-"""`python -m pymgan.rl2 bandit | mdp`: RL² on problems whose answers are known."""
+"""`python -m pymgan.rl2 bandit | mdp | minimax | gan`: what RL² learns, beside what there was before."""
 
 from __future__ import annotations
 
@@ -6,32 +6,40 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
+from .controller import RL2, Controller
 from .learn import Update
-from .studies import bandit, mdp
+from .studies import bandit, gan, mdp, minimax
+
+NUMBERS: dict[ModuleType, dict[str, int]] = {
+    bandit: {"arms": 5, "pulls": 10, "problems": 20_000, "hidden": 64},
+    mdp: {"states": 10, "actions": 5, "horizon": 10, "episodes": 10, "problems": 1000, "hidden": 128},
+    minimax: {"problems": 2048, "hidden": 64, "controllers": 1},
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one study, print its table, and with --json its numbers as the last line."""
     options = vars(_parser().parse_args(arguments))
-    study: ModuleType = options.pop("study")
-    as_json, progress, threads = (options.pop(name) for name in ("json", "progress", "threads"))
+    run: Callable[..., tuple[dict[str, Any], str]] = options.pop("run_study")
+    as_json, threads = options.pop("json"), options.pop("threads")
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        with _Bar(study.__name__.rsplit(".", 1)[-1], options["updates"], show=progress) as bar:
-            result = study.study(**options, callback=bar.update)
-    except ValueError as error:
+        result, table = run(**options)
+    except (ValueError, OSError) as error:
         print(f"pymgan.rl2: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    print(study.table(result))
+    print(table)
     if as_json:
         print(json.dumps(result))
     return 0
@@ -39,39 +47,115 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pymgan.rl2", description=__doc__)
-    commands = parser.add_subparsers(title="studies", required=True, metavar="bandit | mdp")
-    _add(commands, bandit, "Bernoulli bandits", {"arms": 5, "pulls": 10, "problems": 20_000, "hidden": 64})
-    shape = {"states": 10, "actions": 5, "horizon": 10, "episodes": 10, "problems": 1000, "hidden": 128}
-    _add(commands, mdp, "random tabular MDPs", shape)
+    commands = parser.add_subparsers(title="studies", required=True, metavar="bandit | mdp | minimax | gan")
+    for study, numbers in NUMBERS.items():
+        command = _add(commands, study)
+        for name, value in {**numbers, "updates": study.UPDATES, "seed": 0}.items():
+            command.add_argument("--" + name, type=int, default=value)
+        command.set_defaults(run_study=_study_of(study))
+    default = RL2()
+    command = _add(commands, gan)
+    add = command.add_argument
+    add("--run", required=True, help="run folder of pymgan train: its GAN, parameters and tasks")
+    add(
+        "--controller",
+        default=None,
+        help="a controller.safetensors, of this run or another; trained anew without",
+    )
+    for name in ("steps", "updates", "tasks_per_update"):
+        add("--" + name.replace("_", "-"), type=int, default=getattr(default, name))
+    add("--spread", type=float, default=default.spread, help="log range in which every task's rates begin")
+    add("--test-tasks", type=int, default=gan.TEST_TASKS)
+    add("--seed", type=int, default=0)
+    add("--out", default=None, help="folder for controller.safetensors and controller.png")
+    command.set_defaults(run_study=_gan)
     return parser
 
 
-def _add(commands: Any, study: ModuleType, text: str, numbers: dict[str, int]) -> None:
-    parser = commands.add_parser(
+def _add(commands: Any, study: ModuleType) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
         study.__name__.rsplit(".", 1)[-1],
-        help=text,
+        help=str(study.__doc__).splitlines()[0],
         description=study.__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    for name, value in {**numbers, "updates": study.UPDATES, "seed": 0}.items():
-        parser.add_argument("--" + name, type=int, default=value)
-    parser.add_argument("--threads", type=int, default=None, help="of torch")
-    parser.add_argument("--json", action="store_true", help="the numbers as one JSON object in the last line")
-    parser.add_argument(
-        "--progress", action=argparse.BooleanOptionalAction, default=True, help="a bar on stderr"
+    add = command.add_argument
+    add("--threads", type=int, default=None, help="of torch")
+    add("--json", action="store_true", help="the numbers as one JSON object in the last line")
+    add("--progress", action=argparse.BooleanOptionalAction, default=True, help="a bar on stderr")
+    return command
+
+
+def _study_of(study: ModuleType) -> Callable[..., tuple[dict[str, Any], str]]:
+    def run(*, progress: bool, **options: Any) -> tuple[dict[str, Any], str]:
+        with _Bar(study.__name__.rsplit(".", 1)[-1], show=progress) as bar:
+            result = study.study(**options, callback=bar.update)
+        return result, study.table(result)
+
+    return run
+
+
+def _gan(
+    *,
+    run: str,
+    controller: str | None,
+    spread: float,
+    test_tasks: int,
+    seed: int,
+    out: str | None,
+    progress: bool,
+    **numbers: Any,
+) -> tuple[dict[str, Any], str]:
+    """A run's GAN under a controller, a new one or one of a file, beside fixed schedules."""
+    from .. import run as runs
+    from ..engine import compile as compile_engine
+    from ..tasks import get
+    from ..threads import one_torch_thread
+    from . import picture
+
+    opened = runs.load(run)
+    settings = opened.settings
+    given = None if controller is None else Controller.load(controller)
+    recipe = replace(given.recipe if given else RL2(), spread=spread, **({} if given else numbers))
+    engine = compile_engine(
+        opened.gan,
+        fakes=settings.shots,
+        reals=settings.shots,
+        **recipe.inner_loop(),
+        engine=settings.engine,
+        device=settings.device,
     )
-    parser.set_defaults(study=study)
+    setting = gan.Setting(
+        engine,
+        get(settings.tasks),
+        opened.parameters,
+        recipe,
+        shots=settings.shots,
+        seed=seed,
+        test_tasks=test_tasks,
+    )
+
+    def say(text: str) -> None:
+        if progress:
+            print(text, file=sys.stderr)
+
+    with one_torch_thread(engine), _Bar("controllers", show=progress) as bar:
+        result, outcomes, learned = gan.study(setting, controller=given, callback=bar.update, said=say)
+    if out is not None:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        learned.save(folder / "controller.safetensors")
+        picture.draw(folder / "controller.png", outcomes, recipe.controls)
+    return result, gan.table(outcomes)
 
 
 class _Bar:
     """Updates done, the mean return, the time left."""
 
-    def __init__(self, label: str, total: int, *, show: bool) -> None:
+    def __init__(self, label: str, *, show: bool) -> None:
         from tqdm import tqdm
 
-        self._bar: Any = tqdm(
-            total=total, desc=label, unit="update", disable=not show, file=sys.stderr, mininterval=1.0
-        )
+        self._bar: Any = tqdm(desc=label, unit="update", disable=not show, file=sys.stderr, mininterval=1.0)
 
     def __enter__(self) -> _Bar:
         return self
@@ -79,13 +163,12 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    @property
-    def update(self) -> Callable[[Update], None]:
-        def show(said: Update) -> None:
-            self._bar.set_postfix_str(f"return {said.mean_return:.3f}", refresh=False)
-            self._bar.update(1)
-
-        return show
+    def update(self, said: Update) -> None:
+        """One update more; a study that trains another policy begins anew."""
+        if said.number == 0:
+            self._bar.reset(said.updates)
+        self._bar.set_postfix_str(f"return {said.mean_return:.3f}", refresh=False)
+        self._bar.update(1)
 
 
 if __name__ == "__main__":

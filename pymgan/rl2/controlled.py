@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..contract import Data, Rng, Schedule, State
 from .controls import OBSERVATIONS, Controls, Turn
+from .stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from ..contract import Engine, Trace
@@ -38,6 +39,7 @@ class ControlledLoop:
         offset: float64 [T, 2], the offsets of the rates to begin with; 0 by default.
         seed: of the noise.
         watch: measure the seen quality after every turn; a schedule that looks at nothing saves the time.
+        at_work: runs while the engine does.
 
     Attributes:
         phi: [T, P].
@@ -61,6 +63,7 @@ class ControlledLoop:
         offset: Tensor | None = None,
         seed: int = 0,
         watch: bool = True,
+        at_work: Stopwatch | None = None,
     ) -> None:
         if tuple(engine.optimisers) != controls.optimisers:
             raise ValueError(
@@ -71,6 +74,7 @@ class ControlledLoop:
         count = len(support)
         self.engine, self.controls, self.steps = engine, controls, steps
         self.samples, self.seed, self.watch = samples, seed, watch
+        self._at_work = at_work or Stopwatch()
         self.support = support.to(engine.device, engine.dtype)
         self.ids = ids.clone()
         self.phi = phi.to(engine.device, engine.dtype).expand(count, -1).clone()
@@ -103,17 +107,15 @@ class ControlledLoop:
         steps = turn.kind.shape[1]
         device, count = self.engine.device, len(self.ids)
         active = turn.active & self.valid[:, None, None]
-        adapted = self.engine.adapt(
-            self.phi,
-            Data(real=self.support[:, None].expand(-1, steps, *self.support.shape[1:])),
-            Schedule(
-                rate=turn.rate.to(device),
-                active=active.to(device).expand(count, steps, 2).contiguous(),
-                kind=turn.kind.to(device).contiguous(),
-            ),
-            Rng(seed=self.seed, tasks=self.ids),
-            state=self.state,
+        data = Data(real=self.support[:, None].expand(-1, steps, *self.support.shape[1:]))
+        schedule = Schedule(
+            rate=turn.rate.to(device),
+            active=active.to(device).expand(count, steps, 2).contiguous(),
+            kind=turn.kind.to(device).contiguous(),
         )
+        rng = Rng(seed=self.seed, tasks=self.ids)
+        with self._at_work:
+            adapted = self.engine.adapt(self.phi, data, schedule, rng, state=self.state)
         self.phi, self.state, self.trace = adapted.phi, adapted.state, adapted.trace
         self._generated = None
         self._active = active
@@ -132,12 +134,15 @@ class ControlledLoop:
     def generate(self) -> Tensor:
         """Samples [T, samples, *sample] at the present parameters, on the engine's device."""
         if self._generated is None:
-            self._generated = self.engine.generate(self.phi, self._noise)
+            with self._at_work:
+                self._generated = self.engine.generate(self.phi, self._noise)
         return self._generated
 
     def distance(self, real: Tensor) -> Tensor:
         """The energy distance [T], float64, between generated samples and real ones [T, B, *sample]."""
-        return self.engine.distance("energy", self.generate(), real)[0].cpu()
+        fake = self.generate()
+        with self._at_work:
+            return self.engine.distance("energy", fake, real)[0].cpu()
 
     @property
     def seen(self) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...meta.base import number, whole
 from ..controlled import ControlledLoop
 from ..controls import OBSERVATIONS, Controls
+from ..stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from ...contract import Engine
@@ -68,6 +69,10 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
         spread: the rates' offsets begin uniformly in [-spread, spread] (log units); 0 begins at `REFERENCE`.
         objective: "area" or "final".
         scale: one reward's unit of distance; None measures the mean distance at the start of 64 tasks.
+
+    Attributes:
+        trial_steps: actions of a trial.
+        at_work: seconds that the engine was at work.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # type: ignore[misc]
@@ -100,6 +105,7 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
         self.num_envs, self.steps, self.trial_steps = num_envs, steps, steps // controls.every
         self._start, self._shots, self._queries, self._samples = start, shots, queries, samples
         self._spread, self._objective = spread, objective
+        self.at_work = Stopwatch()
         self.single_observation_space = OBSERVATION_SPACE
         self.single_action_space = action_space(controls)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -170,6 +176,7 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
             steps=self.steps,
             samples=self._samples,
             offset=offset,
+            at_work=self.at_work,
         )
 
     def _measure(self) -> float:

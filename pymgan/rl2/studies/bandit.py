@@ -19,7 +19,7 @@ from ..rollout import play
 __all__ = ["study", "table"]
 
 STEPS = 40_960  # pulls in a rollout, of as many trials as they make
-UPDATES = 600
+UPDATES = 350
 TEST_SEED, TUNE_SEED = 1_000_001, 1_000_003  # no trial of training begins with either
 
 
@@ -44,7 +44,7 @@ def study(
     trials = max(256, STEPS // pulls)
     policy = learn(
         BernoulliBandits(trials, arms=arms, pulls=pulls),
-        PPO(),
+        PPO(minibatches=8),
         updates=updates,
         hidden=hidden,
         seed=seed,

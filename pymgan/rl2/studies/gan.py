@@ -122,22 +122,34 @@ def study(
     controller: Controller | None = None,
     callback: Callable[[Update], None] | None = None,
     said: Callable[[str], None] = lambda text: None,
-) -> tuple[dict[str, Any], dict[str, Outcome]]:
+) -> tuple[dict[str, Any], dict[str, Outcome], Controller]:
     """Train the controller (unless there is one) and its blind twin, choose the best schedules, compare all on test tasks.
 
     Returns:
-        The numbers as plain values, and the outcomes on the test tasks.
+        The numbers as plain values, the outcomes on the test tasks, the controller.
     """
     started = time.perf_counter()
     train = setting.tasks.split("train")
 
+    costs: list[dict[str, float]] = []
+
     def learn(recipe: RL2) -> Controller:
-        return recipe.learn(
-            setting.engine, train, setting.phi, shots=setting.shots, seed=setting.seed, callback=callback
+        environment = recipe.environment(setting.engine, train, setting.phi, shots=setting.shots)
+        learner = recipe.learner(environment, seed=setting.seed)
+        begun, before = time.perf_counter(), environment.at_work.seconds
+        while learner.done < recipe.updates:
+            said = learner.update()
+            if callback is not None:
+                callback(said)
+        seconds = time.perf_counter() - begun
+        task_steps = recipe.updates * recipe.tasks_per_update * recipe.steps
+        outside = 1 - (environment.at_work.seconds - before) / seconds
+        costs.append(
+            {"seconds": seconds, "task_steps_per_s": task_steps / seconds, "outside_engine": outside}
         )
+        return Controller(recipe, learner.policy)
 
     controller = controller or learn(setting.recipe)
-    trained = time.perf_counter() - started
     blind = learn(setting.blind())
     winners = grid_winners(setting, said=said)
     outcomes = compare(setting, {"step counter only": blind, "controller": controller}, winners)
@@ -151,10 +163,10 @@ def study(
             for name, schedule in winners.items()
         },
         "outcomes": to_json(outcomes, AGAINST),
-        "train_s": round(trained, 1),
+        "training": costs,  # of the controller, unless it was there, and of its blind twin
         "wall_s": round(time.perf_counter() - started, 1),
     }
-    return numbers, outcomes
+    return numbers, outcomes, controller
 
 
 def table(outcomes: dict[str, Outcome]) -> str:

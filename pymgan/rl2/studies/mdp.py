@@ -43,7 +43,12 @@ def study(
     shape = {"states": states, "actions": actions, "horizon": horizon, "episodes": episodes}
     trials = max(64, STEPS // (horizon * episodes))
     policy = learn(
-        TabularMDPs(trials, **shape), PPO(), updates=updates, hidden=hidden, seed=seed, callback=callback
+        TabularMDPs(trials, **shape),
+        PPO(minibatches=8),
+        updates=updates,
+        hidden=hidden,
+        seed=seed,
+        callback=callback,
     )
     trained = time.perf_counter() - started
     env = TabularMDPs(min(problems, 1000), **shape)
