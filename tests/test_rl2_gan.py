@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -323,6 +325,45 @@ def test_a_controllers_training_goes_on_bit_for_bit(tmp_path: Path, monkeypatch:
     assert pymgan.load(cut).controller is None, "it has not learned to its end"
     tiny_run(cut, controller=RECIPE)
     assert (cut / "controller.safetensors").read_bytes() == (whole / "controller.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_study_of_a_run(tmp_path: Path) -> None:
+    tiny_run(tmp_path / "run")
+    small = [
+        "--updates",
+        "2",
+        "--tasks-per-update",
+        "4",
+        "--steps",
+        "2",
+        "--test-tasks",
+        "6",
+        "--no-progress",
+    ]
+    command = [sys.executable, "-m", "pymgan.rl2", "gan", "--run", str(tmp_path / "run"), *small, "--json"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    rivals = {
+        "best constant",
+        "best cosine",
+        "best linear",
+        "TTUR, Adam",
+        "random actions",
+        "step counter only",
+    }
+    assert result["outcomes"].keys() == {*rivals, "controller"}
+    assert len(result["training"]) == 2
+    assert 0 < result["training"][0]["outside_engine"] < 1
+    assert {each.name for each in (tmp_path / "out").iterdir()} == {
+        "controller.safetensors",
+        "controller.png",
+    }
+    learned = pymgan.Controller.load(tmp_path / "out" / "controller.safetensors")
+    assert learned.recipe.steps == 2
 
 
 @pytest.mark.parametrize(

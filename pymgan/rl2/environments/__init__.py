@@ -5,5 +5,6 @@ from __future__ import annotations
 from .bandit import BernoulliBandits
 from .gan_control import GANControl
 from .mdp import TabularMDPs
+from .minimax import MinimaxGames
 
-__all__ = ["BernoulliBandits", "GANControl", "TabularMDPs"]
+__all__ = ["BernoulliBandits", "GANControl", "MinimaxGames", "TabularMDPs"]
