@@ -66,7 +66,8 @@ def finish(
     )
     contenders, chosen = _contenders(trainer)
     if setting is not None and controller is not None:
-        steered = Contender("controller", setting.engine, setting.phi, None, controller)
+        start = setting.phi if controller.phi is None else controller.phi
+        steered = Contender("controller", setting.engine, start, None, controller)
         contenders.insert(2, steered)
     test = tasks.split("test")
     batch = draw(test, settings, TEST, count=settings.test_tasks)

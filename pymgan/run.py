@@ -209,7 +209,8 @@ class Run:
             support = support[torch.randperm(len(support), generator=order)[:WHOLE_SUPPORT]]
         engine = self._engine(len(support))
         ids = torch.zeros(1, dtype=torch.int64)
-        loop = controller.adapt(engine, self.parameters, support[None], ids, steps=steps, seed=seed)
+        start = self.parameters if controller.phi is None else controller.phi
+        loop = controller.adapt(engine, start, support[None], ids, steps=steps, seed=seed)
         if not bool(loop.valid.all()):
             raise RuntimeError(
                 "the adaptation became non-finite; check that the images are in the range of the training data"

@@ -23,6 +23,7 @@ from pymgan.rl2.comparison import Bench, best_schedule, table
 from pymgan.rl2.controlled import ControlledLoop
 from pymgan.rl2.controls import OBSERVATIONS, REFERENCE
 from pymgan.rl2.environments import GANControl
+from pymgan.rl2.start import SharedStart
 from pymgan.rl2.steering import SHAPES, FixedSchedule, PolicySteering, RandomSteering
 from pymgan.rl2.studies import gan as study
 from pymgan.tasks import get
@@ -307,9 +308,13 @@ def test_a_run_with_a_controller(tmp_path: Path) -> None:
         tiny_run(tmp_path, controller=replace(RECIPE, updates=5))
 
 
-def test_a_controllers_training_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("meta_steps", [0, 2])
+def test_a_controllers_training_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meta_steps: int
+) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    tiny_run(whole, controller=RECIPE)
+    recipe = replace(RECIPE, meta_steps=meta_steps)
+    tiny_run(whole, controller=recipe)
     real, calls = training.Bar.advance, []
 
     def advance(bar: Any, text: str) -> None:
@@ -320,11 +325,47 @@ def test_a_controllers_training_goes_on_bit_for_bit(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(training.Bar, "advance", advance)
     with pytest.raises(pymgan.Interrupted, match="update 2 of 3"):
-        tiny_run(cut, controller=RECIPE)
+        tiny_run(cut, controller=recipe)
     assert not (cut / "summary.json").exists()
     assert pymgan.load(cut).controller is None, "it has not learned to its end"
-    tiny_run(cut, controller=RECIPE)
+    tiny_run(cut, controller=recipe)
     assert (cut / "controller.safetensors").read_bytes() == (whole / "controller.safetensors").read_bytes()
+
+
+def test_a_start_is_learned_along_the_controllers_schedules(engine: pymgan.Engine, phi: torch.Tensor) -> None:
+    """The step's gradient is the pull-back through what the policy did, and steps make adaptation under it better."""
+    train = get("rings").split("train")
+    env = control(engine, phi)
+    policy = learn(env, updates=2, hidden=8, seed=1)
+    torch.manual_seed(0)
+    for weight in (policy.gru.weight_ih_l0, policy.gru.weight_hh_l0, policy.actor.weight):
+        torch.nn.init.normal_(weight, std=2.0)  # one that acts differently from task to task
+    options = {"steps": 8, "shots": 4, "queries": 16, "seed": 0}
+    start = SharedStart(engine, train, phi, CONTROLS, lr=0.0, **options)
+    batch = train.sample(16, 4, 16, np.random.default_rng([0, 103, 0]))
+    turns = start._steer(policy, batch.support, batch.ids)
+    rate, kind, active = (torch.cat([getattr(t, n) for t in turns], 1) for n in ("rate", "kind", "active"))
+    assert kind.unique().numel() == 2, "both optimisers take part"
+    adapted = engine.adapt(
+        phi.expand(16, -1).contiguous(),
+        Data(real=batch.support[:, None].expand(-1, 8, -1, -1)),
+        Schedule(rate=rate, kind=kind, active=active),
+        Rng(seed=0, tasks=batch.ids),
+        keep=True,
+    )
+    z = engine.noise(Rng(seed=0, tasks=batch.ids), 16, 32, step=8, stream=1)
+    value, cotangent = engine.distance("energy", engine.generate(adapted.phi, z), batch.query)
+    v = engine.generate_vjp(adapted.phi, z, cotangent)
+    pulled = engine.pullback(adapted.saved, v, weight=torch.full((16,), 1 / 16))
+    got = start.step(policy, done=0.0)
+    assert got == pytest.approx(float(value.mean()), rel=1e-5)
+    norm = float(pulled.v0.norm())
+    torch.testing.assert_close(start._phi.grad, pulled.v0 * min(1.0, 10 / norm), rtol=1e-3, atol=1e-6 * norm)
+
+    moving = SharedStart(engine, train, phi, CONTROLS, lr=3e-2, **options)
+    values = [moving.step(policy, done=0.0) for _ in range(60)]
+    assert np.mean(values[-10:]) < 0.7 * np.mean(values[:10])
+    assert torch.equal(start.phi, phi), "with a rate of zero nothing moves"
 
 
 @pytest.mark.slow

@@ -43,6 +43,9 @@ class RL2:
         spread: while it learns, the rates' offsets (log units) begin uniformly in [-spread, spread].
         objective: "area" between the start and the curve of distances, or "final", the distance after K steps.
         betas: of an inner "adam"; the second of "rmsprop" too.
+        meta_steps: that the start of adaptation takes after each update, along the schedules that the policy then chooses
+            (`SharedStart`): both are improved in one outer loop. With 0 adaptation starts where `meta` has left it.
+        meta_lr: of these steps.
         controls: what it may turn, and what it sees.
         ppo: how it learns.
     """
@@ -54,6 +57,8 @@ class RL2:
     spread: float = 0.0
     objective: str = "area"
     betas: tuple[float, float] = (0.5, 0.9)
+    meta_steps: int = 0
+    meta_lr: float = 1e-3
     controls: Controls = field(default_factory=Controls)
     ppo: PPO = GAN_PPO
 
@@ -64,7 +69,9 @@ class RL2:
             raise ValueError(
                 f"[rl2] expected steps as a multiple of every = {self.controls.every}, got {self.steps}"
             )
-        number("spread", self.spread, low=0.0)
+        whole("meta_steps", self.meta_steps, least=0)
+        for name in ("spread", "meta_lr"):
+            number(name, getattr(self, name), low=0.0)
 
     def inner_loop(self) -> dict[str, Any]:
         """How the steps go, in the words of `pymgan.compile`."""
@@ -98,7 +105,7 @@ class RL2:
         seed: int = 0,
         callback: Callable[[Update], None] | None = None,
     ) -> Controller:
-        """Train a policy on tasks (of the train classes), from parameters phi [P], without interruption.
+        """Train a policy on tasks (of the train classes), from parameters phi [P], which stay; without interruption.
 
         Args:
             engine: compiled with `inner_loop()` and as many reals as shots.
@@ -138,10 +145,11 @@ class Controller:
     Attributes:
         recipe: what it was trained with.
         policy: the network.
+        phi: [P], where adaptation starts, if that was learned beside the policy (`RL2.meta_steps`); else None.
     """
 
-    def __init__(self, recipe: RL2, policy: Policy) -> None:
-        self.recipe, self.policy = recipe, policy
+    def __init__(self, recipe: RL2, policy: Policy, phi: Tensor | None = None) -> None:
+        self.recipe, self.policy, self.phi = recipe, policy, phi
 
     @property
     def controls(self) -> Controls:
@@ -175,6 +183,8 @@ class Controller:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write policy and recipe to one safetensors file, atomically; `Controller.load` reads it."""
         tensors = {f"policy.{name}": value for name, value in self.policy.state_dict().items()}
+        if self.phi is not None:
+            tensors["start.phi"] = self.phi
         state = {"rl2": self.recipe.to_config(), "done": self.recipe.updates}
         checkpoint.save(path, tensors, state, kind=KIND)
 
@@ -200,4 +210,4 @@ class Controller:
             policy.load_state_dict(own)
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{path} does not fit together ({error})") from error
-        return cls(recipe, policy)
+        return cls(recipe, policy, tensors.get("start.phi"))

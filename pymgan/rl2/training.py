@@ -10,6 +10,7 @@ from ..errors import CheckpointError, Interrupted
 from ..progress import Bar
 from ..stop import Stop
 from .controller import KIND, Controller
+from .start import SharedStart
 from .studies.gan import Setting
 
 __all__ = ["CONTROLLER", "train_controller"]
@@ -24,7 +25,8 @@ def train_controller(
     folder: Path | None = None,
     show: bool = False,
 ) -> Controller:
-    """Train a policy to its last update, from where the folder's file stands.
+    """Train a policy to its last update, and with `RL2.meta_steps` the start of adaptation beside it, from where the folder's
+    file stands.
 
     Args:
         setting: the recipe, and the engine, tasks and parameters that it is for.
@@ -39,15 +41,31 @@ def train_controller(
     recipe, train = setting.recipe, setting.tasks.split("train")
     environment = recipe.environment(setting.engine, train, setting.phi, shots=setting.shots)
     learner = recipe.learner(environment, seed=setting.seed)
+    start = SharedStart(
+        setting.engine,
+        train,
+        setting.phi,
+        recipe.controls,
+        steps=recipe.steps,
+        shots=setting.shots,
+        queries=setting.queries,
+        lr=recipe.meta_lr,
+        seed=setting.seed,
+    )
     if path is not None and path.exists():
         tensors, state = checkpoint.load(path, kind=KIND)
         if state.get("rl2") != recipe.to_config():
             raise CheckpointError(f"{path} holds a controller with another recipe; choose another out=")
         learner.restore(tensors, state)
+        if recipe.meta_steps:
+            start.restore(tensors)
+            environment.start_at(start.phi)
 
     def save() -> None:
         if path is not None:
             tensors, state = learner.state()
+            if recipe.meta_steps:
+                tensors |= start.state()
             checkpoint.save(path, tensors, {"rl2": recipe.to_config(), **state}, kind=KIND)
 
     saved = time.monotonic()
@@ -55,6 +73,10 @@ def train_controller(
     with Stop() as stop, bar:
         while learner.done < recipe.updates:
             said = learner.update()
+            for _ in range(recipe.meta_steps):
+                start.step(learner.policy, done=learner.done / recipe.updates)
+            if recipe.meta_steps:
+                environment.start_at(start.phi.clone())
             bar.advance(f"return {said.mean_return:.3f}")
             if stop.asked:
                 save()
@@ -65,4 +87,4 @@ def train_controller(
                 save()
                 saved = time.monotonic()
     save()
-    return Controller(recipe, learner.policy)
+    return Controller(recipe, learner.policy, start.phi if recipe.meta_steps else None)

@@ -113,6 +113,10 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
         self.scale = self._measure() if scale is None else scale
         number("scale", self.scale, low=0.0)
 
+    def start_at(self, phi: Tensor) -> None:
+        """New tasks start from these parameters [P]."""
+        self._start = phi
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
