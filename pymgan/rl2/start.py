@@ -12,8 +12,7 @@ from ..contract import Objective, Rng, Schedule
 from ..meta.base import QUERY_STREAM, support_data
 from .controlled import ControlledLoop
 from .controls import Controls, Turn
-from .policy import Policy
-from .steering import PolicySteering
+from .steering import Steering
 
 if TYPE_CHECKING:
     from ..contract import Engine
@@ -29,7 +28,7 @@ STREAM = 103  # of random numbers: not that of training, validation or test task
 
 
 class SharedStart:
-    """phi [P], which takes meta-steps: exact ones of second order, through all K inner steps as the policy steers them, of the
+    """phi [P], which takes meta-steps: exact ones of second order, through all K inner steps as somebody steers them, of the
     energy distance to query samples. The schedule is taken as it is; what it does with another phi is the policy's to learn.
 
     Args:
@@ -66,12 +65,12 @@ class SharedStart:
         """[P]."""
         return self._phi.detach()
 
-    def step(self, policy: Policy, *, done: float) -> float:
+    def step(self, steering: Steering, *, done: float) -> float:
         """One meta-step, when the fraction `done` of the run is behind it; returns the mean energy distance after adaptation."""
         engine = self._engine
         random = np.random.default_rng([self._seed, STREAM, self.done])
         batch = self._tasks.sample(TASKS, self._shots, self._queries, random)
-        turns = self._steer(policy, batch.support, batch.ids)
+        turns = self._steer(steering, batch.support, batch.ids)
         rate, kind, active = (
             torch.cat([getattr(turn, name) for turn in turns], 1).to(engine.device)
             for name in ("rate", "kind", "active")
@@ -110,12 +109,12 @@ class SharedStart:
         }
         self._adam.load_state_dict({**self._adam.state_dict(), "state": {0: moments} if moments else {}})
 
-    def _steer(self, policy: Policy, support: Tensor, ids: Tensor) -> list[Turn]:
-        """What the policy does with these tasks."""
+    def _steer(self, steering: Steering, support: Tensor, ids: Tensor) -> list[Turn]:
+        """What is done with these tasks."""
         loop = ControlledLoop(
             self._engine, self._controls, self.phi, support, ids, steps=self._steps, seed=self._seed
         )
-        steering, turns = PolicySteering(policy), []
+        turns: list[Turn] = []
         steering.begin(loop)
         for _ in range(self._steps // self._controls.every):
             turns.append(steering.turn(loop))

@@ -11,6 +11,7 @@ from ..progress import Bar
 from ..stop import Stop
 from .controller import KIND, Controller
 from .start import SharedStart
+from .steering import PolicySteering
 from .studies.gan import Setting
 
 __all__ = ["CONTROLLER", "train_controller"]
@@ -74,7 +75,7 @@ def train_controller(
         while learner.done < recipe.updates:
             said = learner.update()
             for _ in range(recipe.meta_steps):
-                start.step(learner.policy, done=learner.done / recipe.updates)
+                start.step(PolicySteering(learner.policy), done=learner.done / recipe.updates)
             if recipe.meta_steps:
                 environment.start_at(start.phi.clone())
             bar.advance(f"return {said.mean_return:.3f}")
