@@ -30,6 +30,8 @@ from pymgan.tasks import get
 
 CONTROLS = Controls(optimisers=("sgd", "adam"))
 RECIPE = pymgan.RL2(steps=4, updates=3, tasks_per_update=4, hidden=4, controls=CONTROLS)
+# Of a run, which tries a grid of schedules at its end: one ratio makes it a short one.
+IN_RUN = replace(RECIPE, controls=replace(CONTROLS, ratios=((1, 1),)))
 
 
 @pytest.fixture(scope="module")
@@ -236,9 +238,9 @@ def test_a_blind_controller_sees_the_time_alone(engine: pymgan.Engine, phi: torc
 
 def test_the_grid_finds_the_best_of_what_it_tries(engine: pymgan.Engine, phi: torch.Tensor) -> None:
     tasks, tried = batch(8, split="validation"), {}
-    bench = Bench(engine, CONTROLS, 4, phi, tasks, torch.zeros(8, 2, dtype=torch.float64))
+    bench = Bench(engine, IN_RUN.controls, 4, phi, tasks, torch.zeros(8, 2, dtype=torch.float64))
     winner, area, count = best_schedule(bench, tried=lambda schedule, value: tried.update({schedule: value}))
-    assert count == len(tried) >= 6 * 25
+    assert count == len(tried) >= 2 * 25
     assert area == min(tried.values()) == tried[winner]
     assert float(bench.follow(winner).area.mean()) == area
     rates = {s.offset for s in tried if (s.kind, s.ratio) == (winner.kind, winner.ratio)}
@@ -289,7 +291,7 @@ def test_a_controller_is_saved_loaded_and_used_elsewhere(tmp_path: Path) -> None
 
 
 def test_a_run_with_a_controller(tmp_path: Path) -> None:
-    run = tiny_run(tmp_path, controller=RECIPE)
+    run = tiny_run(tmp_path, controller=IN_RUN)
     names = {entry.name for entry in tmp_path.iterdir()}
     assert names >= {"controller.safetensors", "controller.png", "summary.json"}
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -302,10 +304,10 @@ def test_a_run_with_a_controller(tmp_path: Path) -> None:
     assert len(few.losses["generator"]) == 4
     assert few.losses == again.losses
     assert torch.equal(few.sample(3, seed=0), again.sample(3, seed=0))
-    same = tiny_run(tmp_path, controller=RECIPE)
+    same = tiny_run(tmp_path, controller=IN_RUN)
     assert same.controller is not None
     with pytest.raises(pymgan.SettingsChanged, match="controller"):
-        tiny_run(tmp_path, controller=replace(RECIPE, updates=5))
+        tiny_run(tmp_path, controller=replace(IN_RUN, updates=5))
 
 
 @pytest.mark.parametrize("meta_steps", [0, 2])
@@ -313,7 +315,7 @@ def test_a_controllers_training_goes_on_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meta_steps: int
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    recipe = replace(RECIPE, meta_steps=meta_steps)
+    recipe = replace(IN_RUN, meta_steps=meta_steps)
     tiny_run(whole, controller=recipe)
     real, calls = training.Bar.advance, []
 

@@ -20,7 +20,7 @@ from .steering import FixedSchedule, Steering
 if TYPE_CHECKING:
     from ..contract import Engine
     from ..tasks import TaskBatch
-    from .controls import Controls
+    from .controls import Controls, Turn
 
 __all__ = ["Bench", "Outcome", "best_schedule", "table", "to_json"]
 
@@ -104,7 +104,7 @@ class Bench:
             fine = loop.valid & torch.isfinite(now)
             last = torch.where(fine, now, torch.maximum(last, first))
             curve.append(last)
-            trail.append(turn_and_losses(turn, loop))
+            trail.append(_trail(turn, loop))
         within = _spread(fake)
         among = _spread(real)
         failed = ~loop.valid | ~(last <= first)
@@ -123,7 +123,7 @@ def _spread(samples: Tensor) -> Tensor:
     return mean_off_diagonal(distances(rows, rows)).cpu()
 
 
-def turn_and_losses(turn: Any, loop: ControlledLoop) -> dict[str, Tensor]:
+def _trail(turn: Turn, loop: ControlledLoop) -> dict[str, Tensor]:
     """What was asked for in the last turn, and the losses that came of it: [m, T, ...]."""
     trace = loop.trace
     values = {"rate": turn.rate, "kind": turn.kind, "active": turn.active}
