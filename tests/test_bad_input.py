@@ -79,7 +79,7 @@ def test_number_of_samples_to_draw(run: pymgan.Run) -> None:
         ({"engine": "fast"}, ValueError, "engine"),
         ({"engine": "cuda"}, ValueError, "cuda"),
         ({"device": "cuda:0"}, ValueError, "cuda:0"),
-        ({"controller": "rl2"}, ValueError, "controller=None"),
+        ({"controller": "rl3"}, ValueError, "controller=None"),
         ({"meta": 3}, TypeError, "pymgan.MAML"),
         ({"meta": "proto"}, ValueError, "expected a method"),
         ({"rivals": "joint"}, TypeError, "sequence"),
