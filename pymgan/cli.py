@@ -287,7 +287,8 @@ def _gan(options: argparse.Namespace, shape: tuple[int, ...]) -> GAN:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from .finish import schedules, table
+    from .finish import table
+    from .rl2.studies import gan
     from .train import train
 
     tasks = _distribution(options)
@@ -315,7 +316,7 @@ def _train(options: argparse.Namespace) -> None:
     if run.summary is not None:  # always, for a run that ends
         print(table(run.summary))
         if "controller" in run.summary:
-            print(schedules(run.summary["controller"]))
+            print(gan.table(run.summary["controller"]))
     print(f"{out}/summary.json  {out}/samples.png")
 
 

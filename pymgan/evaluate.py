@@ -71,8 +71,8 @@ def adapted(contender: Contender, batch: TaskBatch, *, seed: int) -> tuple[Tenso
     engine, rates = contender.engine, contender.rates
     start = contender.phi.to(engine.device, engine.dtype)
     if contender.controller is not None:
-        loop = contender.controller.adapt(engine, start, batch.support, batch.ids, seed=seed)
-        return loop.phi, loop.valid
+        steered = contender.controller.adapt(engine, start, batch.support, batch.ids, seed=seed)
+        return steered.phi, steered.valid
     if rates is None:
         return start.expand(len(batch.ids), -1), torch.ones(len(batch.ids), dtype=torch.bool)
     result = fine_tune(engine, start, rates, batch, seed=seed, steps=len(rates))

@@ -66,8 +66,7 @@ def finish(
     )
     contenders, chosen = _contenders(trainer)
     if setting is not None and controller is not None:
-        start = setting.phi if controller.phi is None else controller.phi
-        steered = Contender("controller", setting.engine, start, None, controller)
+        steered = Contender("controller", setting.engine, setting.phi, None, controller)
         contenders.insert(2, steered)
     test = tasks.split("test")
     batch = draw(test, settings, TEST, count=settings.test_tasks)
@@ -155,16 +154,4 @@ def table(summary: dict[str, Any]) -> str:
     for method, values in scores.items():
         cells = [f"{values[name]['mean']:.4f} ± {values[name]['ci95']:.4f}" for name in names]
         lines.append("".join([f"{method:<10}", *(f"{cell:>24}" for cell in cells)]))
-    return "\n".join(lines)
-
-
-def schedules(outcomes: dict[str, Any]) -> str:
-    """The controller beside fixed schedules: area under the energy distance against steps."""
-    lines = [f"{'schedule':<18}{'area':>20}{'less than ' + AGAINST:>28}{'failed':>8}{'collapsed':>11}"]
-    for name, row in outcomes.items():
-        area, gain = (
-            f"{row[key]['mean']:.{n}f} ± {row[key]['ci95']:.{n}f}"
-            for key, n in (("area", 4), ("gain_percent", 1))
-        )
-        lines.append(f"{name:<18}{area:>20}{gain + ' %':>28}{row['failed']:>8}{row['collapsed']:>11}")
     return "\n".join(lines)

@@ -139,14 +139,20 @@ class Run:
 
     @property
     def gan(self) -> GAN:
-        """A copy of the networks with the averaged meta-parameters: what adaptation starts from."""
-        return self._with(self.parameters)
+        """A copy of the networks with the parameters `start`: what adaptation starts from."""
+        return self._with(self.start)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
         with torch.no_grad():
             return tuple(self._gan.generator(torch.zeros(1, *self._gan.latent)).shape[1:])
+
+    @property
+    def start(self) -> Tensor:
+        """[P], where `adapt` starts: `parameters`, unless the controller has moved them on beside it (`RL2.meta_steps`)."""
+        moved = None if self.controller is None else self.controller.phi
+        return self.parameters if moved is None else moved
 
     def before(self) -> FewShot:
         """The meta-parameters as a generator, without adaptation: what adapting starts from."""
@@ -209,13 +215,13 @@ class Run:
             support = support[torch.randperm(len(support), generator=order)[:WHOLE_SUPPORT]]
         engine = self._engine(len(support))
         ids = torch.zeros(1, dtype=torch.int64)
-        start = self.parameters if controller.phi is None else controller.phi
-        loop = controller.adapt(engine, start, support[None], ids, steps=steps, seed=seed)
-        if not bool(loop.valid.all()):
+        steered = controller.adapt(engine, self.start, support[None], ids, steps=steps, seed=seed)
+        if not bool(steered.valid.all()):
             raise RuntimeError(
                 "the adaptation became non-finite; check that the images are in the range of the training data"
             )
-        return FewShot(self._with(loop.phi[0]), {name: row[0] for name, row in loop.losses().items()})
+        losses = {"generator": steered.loss_g[0].tolist(), "discriminator": steered.loss_d[0].tolist()}
+        return FewShot(self._with(steered.phi[0]), losses)
 
     def _with(self, phi: Tensor) -> GAN:
         gan = copy.deepcopy(self._gan)

@@ -7,6 +7,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .arch import make
@@ -170,6 +171,8 @@ def train(
                 learned = train_controller(
                     setting, folder=None if folder is None else folder.path, show=progress
                 )
+                if learned.phi is not None:  # all are compared from where the run's adaptation starts now
+                    setting = replace(setting, phi=learned.phi)
             summary = finish(
                 trainer, distribution, since=started, show=progress, setting=setting, controller=learned
             )

@@ -128,7 +128,7 @@ def _gan(
     setting = gan.Setting(
         engine,
         get(settings.tasks),
-        opened.parameters,
+        opened.start,
         recipe,
         shots=settings.shots,
         seed=seed,
@@ -146,7 +146,7 @@ def _gan(
         folder.mkdir(parents=True, exist_ok=True)
         learned.save(folder / "controller.safetensors")
         picture.draw(folder / "controller.png", outcomes, recipe.controls)
-    return result, gan.table(outcomes)
+    return result, gan.table(result["outcomes"])
 
 
 class _Bar:

@@ -15,7 +15,7 @@ from .. import metrics
 from ..contract import Rng
 from ..metrics.pairs import distances, mean_off_diagonal
 from .controlled import ControlledLoop
-from .steering import FixedSchedule, Steering
+from .steering import FixedSchedule, Steering, drive
 
 if TYPE_CHECKING:
     from ..contract import Engine
@@ -92,13 +92,10 @@ class Bench:
         real = self.batch.query.to(self.engine.device, self.engine.dtype)
         rng = Rng(seed=self.seed, tasks=self.batch.ids)
         z = self.engine.noise(rng, len(self.batch.ids), JUDGE_SAMPLES, stream=JUDGE_STREAM)
-        steering.begin(loop)
         fake = self.engine.generate(loop.phi, z)
         first = last = self.engine.distance("energy", fake, real)[0].cpu()
         curve, trail = [first], []
-        for _ in range(self.steps // self.controls.every):
-            turn = steering.turn(loop)
-            loop.run(turn)
+        for turn in drive(loop, steering):
             fake = self.engine.generate(loop.phi, z)
             now = self.engine.distance("energy", fake, real)[0].cpu()
             fine = loop.valid & torch.isfinite(now)
@@ -140,7 +137,6 @@ def best_schedule(
     *,
     shape: str = "constant",
     relative: bool = False,
-    among: Callable[[FixedSchedule], bool] = lambda schedule: True,
     tried: Callable[[FixedSchedule, float], None] = lambda schedule, area: None,
 ) -> tuple[FixedSchedule, float, int]:
     """The fixed schedule with the smallest mean area on the bench's tasks, which must be validation tasks.
@@ -152,7 +148,6 @@ def best_schedule(
     Args:
         bench: of validation tasks.
         shape, relative: of `FixedSchedule`.
-        among: which of the schedules to try.
         tried: called with every schedule and its area.
 
     Returns:
@@ -162,8 +157,6 @@ def best_schedule(
 
     def area(kind: int, ratio: int, i: float, j: float) -> float:
         schedule = FixedSchedule(kind, ratio, (i * STEP, j * STEP), shape, relative)
-        if not among(schedule):
-            return math.inf
         if schedule not in known:
             outcome = bench.follow(schedule)
             known[schedule] = float(outcome.area.mean())
@@ -190,19 +183,17 @@ def best_schedule(
     return FixedSchedule(kind, ratio, (g * STEP, d * STEP), shape, relative), value, len(known)
 
 
-def table(outcomes: Mapping[str, Outcome], against: str) -> str:
-    """One line a schedule: area and distance at the end with 95 % intervals, how much smaller the area is than that of `against`
-    (the interval is of the tasks' differences), failures and collapses."""
+def table(numbers: Mapping[str, Any], against: str) -> str:
+    """The numbers of `to_json`, one line a schedule: area and distance at the end with 95 % intervals, how much smaller the area
+    is than that of `against` (the interval is of the tasks' differences), failures and collapses."""
     lines = [
         f"{'schedule':<22}{'area':>18}{'less than ' + against:>28}{'at the end':>18}{'failed':>8}{'collapsed':>10}"
     ]
-    rival = outcomes[against]
-    for name, outcome in outcomes.items():
-        area, final = metrics.summarise(outcome.area), metrics.summarise(outcome.curve[-1])
-        gain = metrics.summarise((rival.area - outcome.area) / rival.area.mean() * 100)
+    for name, row in numbers.items():
+        gain = row["gain_percent"]
         lines.append(
-            f"{name:<22}{_pm(area):>18}{gain['mean']:>20.1f} ± {gain['ci95']:.1f} %{_pm(final):>18}"
-            f"{int(outcome.failed.sum()):>8}{int(outcome.collapsed.sum()):>10}"
+            f"{name:<22}{_pm(row['area']):>18}{gain['mean']:>20.1f} ± {gain['ci95']:.1f} %{_pm(row['final']):>18}"
+            f"{row['failed']:>8}{row['collapsed']:>10}"
         )
     return "\n".join(lines)
 

@@ -84,7 +84,6 @@ class ControlledLoop:
         none = torch.zeros(count, 2, dtype=torch.float64)
         self.offset = none if offset is None else offset.to(torch.float64).clone()
         self.trace: Trace | None = None
-        self._losses: dict[str, list[Tensor]] = {"loss_g": [], "loss_d": []}
         self._active = torch.ones(count, controls.every, 2, dtype=torch.bool)
         self._noise = self._draw(self.ids)
         self._generated: Tensor | None = None
@@ -119,17 +118,10 @@ class ControlledLoop:
         self.phi, self.state, self.trace = adapted.phi, adapted.state, adapted.trace
         self._generated = None
         self._active = active
-        for name, rows in self._losses.items():
-            rows.append(getattr(self.trace, name).cpu())
         self.valid = self.valid & adapted.trace.valid.cpu()
         self.done = self.done + steps
         if self.watch:
             self._before, self._seen = self._seen, self.distance(self.support)
-
-    def losses(self) -> dict[str, list[list[float]]]:
-        """{"generator": T lists of K, "discriminator": the same}, of all steps so far."""
-        names = {"generator": "loss_g", "discriminator": "loss_d"}
-        return {name: torch.cat(self._losses[key], 1).tolist() for name, key in names.items()}
 
     def generate(self) -> Tensor:
         """Samples [T, samples, *sample] at the present parameters, on the engine's device."""

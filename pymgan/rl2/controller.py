@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from .. import checkpoint
@@ -19,7 +20,7 @@ from .environments.gan_control import OBSERVATION_SPACE, GANControl, action_spac
 from .learn import Learner, Update
 from .policy import Policy
 from .ppo import PPO
-from .steering import PolicySteering
+from .steering import PolicySteering, drive
 
 if TYPE_CHECKING:
     from ..contract import Engine
@@ -111,11 +112,7 @@ class RL2:
             engine: compiled with `inner_loop()` and as many reals as shots.
         """
         learner = self.learner(self.environment(engine, tasks, phi, shots=shots), seed=seed)
-        while learner.done < self.updates:
-            said = learner.update()
-            if callback is not None:
-                callback(said)
-        return Controller(self, learner.policy)
+        return Controller(self, learner.run(callback))
 
     def to_config(self) -> dict[str, Any]:
         """As plain JSON values; `from_config` is the way back."""
@@ -137,6 +134,22 @@ class RL2:
                 "ppo": PPO(**config["ppo"]),
             }
         )
+
+
+@dataclass(frozen=True)
+class Steered:
+    """What `Controller.adapt` returns.
+
+    Attributes:
+        phi: phi_K [T, P]; of a task that is not valid, the last finite one.
+        valid: bool [T].
+        loss_g, loss_d: [T, K].
+    """
+
+    phi: Tensor
+    valid: Tensor
+    loss_g: Tensor
+    loss_d: Tensor
 
 
 class Controller:
@@ -169,16 +182,14 @@ class Controller:
         *,
         steps: int | None = None,
         seed: int = 0,
-    ) -> ControlledLoop:
-        """Adapt phi, [P] or [T, P], to supports [T, S, *sample]; the loop at its end has phi [T, P] and valid [T]."""
+    ) -> Steered:
+        """Adapt phi, [P] or [T, P], to supports [T, S, *sample]."""
         loop = ControlledLoop(
             engine, self.controls, phi, support, ids, steps=steps or self.recipe.steps, seed=seed
         )
-        steering = self.steering()
-        steering.begin(loop)
-        while int(loop.done[0]) < loop.steps:
-            loop.run(steering.turn(loop))
-        return loop
+        losses = [(loop.trace.loss_g, loop.trace.loss_d) for _ in drive(loop, self.steering()) if loop.trace]
+        loss_g, loss_d = (torch.cat(each, 1) for each in zip(*losses, strict=True))
+        return Steered(loop.phi, loop.valid, loss_g, loss_d)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write policy and recipe to one safetensors file, atomically; `Controller.load` reads it."""

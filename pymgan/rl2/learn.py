@@ -86,6 +86,14 @@ class Learner:
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
         self.done = int(state["done"])
 
+    def run(self, callback: Callable[[Update], None] | None = None) -> Policy:
+        """Update to the end of the run, and call the callback after each."""
+        while self.done < self.updates:
+            said = self.update()
+            if callback is not None:
+                callback(said)
+        return self.policy
+
     def update(self) -> Update:
         """Play one rollout and learn from it."""
         started = time.perf_counter()
@@ -134,8 +142,4 @@ def learn(
         The policy after the last update.
     """
     learner = Learner(env, ppo or PPO(), updates=updates, hidden=hidden, rollout=rollout, seed=seed)
-    for _ in range(updates):
-        said = learner.update()
-        if callback is not None:
-            callback(said)
-    return learner.policy
+    return learner.run(callback)

@@ -12,7 +12,7 @@ from ..contract import Objective, Rng, Schedule
 from ..meta.base import QUERY_STREAM, support_data
 from .controlled import ControlledLoop
 from .controls import Controls, Turn
-from .steering import Steering
+from .steering import Steering, drive
 
 if TYPE_CHECKING:
     from ..contract import Engine
@@ -114,9 +114,4 @@ class SharedStart:
         loop = ControlledLoop(
             self._engine, self._controls, self.phi, support, ids, steps=self._steps, seed=self._seed
         )
-        turns: list[Turn] = []
-        steering.begin(loop)
-        for _ in range(self._steps // self._controls.every):
-            turns.append(steering.turn(loop))
-            loop.run(turns[-1])
-        return turns
+        return list(drive(loop, steering))

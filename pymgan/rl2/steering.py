@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from .controlled import ControlledLoop
 from .controls import Turn
 from .policy import Policy
 
-__all__ = ["SHAPES", "FixedSchedule", "PolicySteering", "RandomSteering", "Steering"]
+__all__ = ["SHAPES", "FixedSchedule", "PolicySteering", "RandomSteering", "Steering", "drive"]
 
 SHAPES = ("constant", "cosine", "linear")
 TINY = 1e-6  # of a rate: where a schedule says 0
@@ -30,6 +31,15 @@ class Steering(Protocol):
 
     def turn(self, loop: ControlledLoop) -> Turn:
         """The loop's next turn."""
+
+
+def drive(loop: ControlledLoop, steering: Steering) -> Iterator[Turn]:
+    """Steer a loop from its start to its end; each turn is yielded after its steps were taken."""
+    steering.begin(loop)
+    for _ in range(loop.steps // loop.controls.every):
+        turn = steering.turn(loop)
+        loop.run(turn)
+        yield turn
 
 
 @dataclass(frozen=True)

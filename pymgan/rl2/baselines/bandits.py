@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -48,12 +49,7 @@ def optimum(arms: int, pulls: int) -> float | None:
 
 def _states(arms: int, pulls: int) -> float:
     """About how many there are: ways in which 2 x arms counts can have a sum of at most `pulls`, over the arms' orders."""
-    ways, orders = 1.0, 1.0
-    for i in range(1, 2 * arms + 1):
-        ways *= (pulls + i) / i
-    for i in range(2, arms + 1):
-        orders *= i
-    return ways / orders
+    return math.comb(pulls + 2 * arms, 2 * arms) / math.factorial(arms)
 
 
 def random_arms(chances: Array, pulls: int, random: np.random.Generator) -> Array:

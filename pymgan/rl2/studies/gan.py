@@ -137,17 +137,14 @@ def study(
         environment = recipe.environment(setting.engine, train, setting.phi, shots=setting.shots)
         learner = recipe.learner(environment, seed=setting.seed)
         begun, before = time.perf_counter(), environment.at_work.seconds
-        while learner.done < recipe.updates:
-            said = learner.update()
-            if callback is not None:
-                callback(said)
+        policy = learner.run(callback)
         seconds = time.perf_counter() - begun
         task_steps = recipe.updates * recipe.tasks_per_update * recipe.steps
         outside = 1 - (environment.at_work.seconds - before) / seconds
         costs.append(
             {"seconds": seconds, "task_steps_per_s": task_steps / seconds, "outside_engine": outside}
         )
-        return Controller(recipe, learner.policy)
+        return Controller(recipe, policy)
 
     controller = controller or learn(setting.recipe)
     blind = learn(setting.blind())
@@ -169,6 +166,6 @@ def study(
     return numbers, outcomes, controller
 
 
-def table(outcomes: dict[str, Outcome]) -> str:
-    """See `comparison.table`; against the best constant schedule."""
-    return outcomes_table(outcomes, AGAINST)
+def table(numbers: dict[str, Any]) -> str:
+    """See `comparison.table`; of "outcomes", against the best constant schedule."""
+    return outcomes_table(numbers, AGAINST)
