@@ -333,6 +333,8 @@ def test_a_controllers_training_goes_on_bit_for_bit(
     assert not (cut / "summary.json").exists()
     assert pymgan.load(cut).controller is None, "it has not learned to its end"
     tiny_run(cut, controller=recipe)
+    opened = pymgan.load(cut)
+    assert torch.equal(opened.start, opened.parameters) == (meta_steps == 0), "it has moved the start, or not"
     assert (cut / "controller.safetensors").read_bytes() == (whole / "controller.safetensors").read_bytes()
 
 

@@ -105,7 +105,7 @@ def test_memory_lasts_for_a_trial_and_no_longer(mode: AutoresetMode) -> None:
     policy, rollout = rollout_of(Counting(mode, per_trial=2), 24)
     _, values, _ = policy(rollout.inputs, rollout.hidden, rollout.starts)
     torch.testing.assert_close(values, rollout.values)
-    without, _, _ = policy(rollout.inputs, rollout.hidden)[1], None, None
+    without = policy(rollout.inputs, rollout.hidden)[1]
     assert not torch.allclose(without, rollout.values)
 
 

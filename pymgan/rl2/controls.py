@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -73,7 +73,6 @@ class Controls:
     span: float = math.log(30.0)
     change: float = math.log(4.0)
     observe: tuple[str, ...] = OBSERVATIONS
-    reference: tuple[float, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.optimisers or any(kind not in OPTIMISERS for kind in self.optimisers):
@@ -94,12 +93,15 @@ class Controls:
             raise ValueError("[rl2] expected at least one ratio, got none")
         for name in ("span", "change"):
             number(name, getattr(self, name), low=0.0)
-        object.__setattr__(self, "reference", tuple(REFERENCE[kind] for kind in self.optimisers))
+
+    @property
+    def reference(self) -> tuple[float, ...]:
+        """The rate of each optimiser that an offset of 0 stands for."""
+        return tuple(REFERENCE[kind] for kind in self.optimisers)
 
     def to_config(self) -> dict[str, Any]:
         """As plain JSON values; `from_config` is the way back."""
         values = asdict(self)
-        del values["reference"]
         lists = {name: list(values[name]) for name in ("optimisers", "observe")}
         return values | lists | {"ratios": [list(pair) for pair in self.ratios]}
 

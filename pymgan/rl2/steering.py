@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .controlled import ControlledLoop
-from .controls import Turn
+from .controls import Controls, Turn
 from .policy import Policy
 
 __all__ = ["SHAPES", "FixedSchedule", "PolicySteering", "RandomSteering", "Steering", "drive"]
@@ -74,16 +74,12 @@ class FixedSchedule:
         kind, ratio = torch.full((count,), self.kind), torch.full((count,), self.ratio)
         return loop.controls.turn(offset[:, None] + factor.log()[..., None], kind, ratio, loop.done)
 
-    def describe(self, optimisers: tuple[str, ...], ratios: tuple[tuple[int, int], ...]) -> str:
+    def describe(self, controls: Controls) -> str:
         """Such as "adam, G 0.003, D 0.0095, 1:1"."""
-        from .controls import REFERENCE
-
-        name = optimisers[self.kind]
-        g, d = (REFERENCE[name] * math.exp(each) for each in self.offset)
-        word = "times " if self.relative else ""
-        g, d = (math.exp(each) for each in self.offset) if self.relative else (g, d)
-        pair = ratios[self.ratio]
-        return f"{name}, G {word}{g:.3g}, D {word}{d:.3g}, {pair[0]}:{pair[1]}"
+        word, unit = ("times ", 1.0) if self.relative else ("", controls.reference[self.kind])
+        g, d = (unit * math.exp(each) for each in self.offset)
+        pair = controls.ratios[self.ratio]
+        return f"{controls.optimisers[self.kind]}, G {word}{g:.3g}, D {word}{d:.3g}, {pair[0]}:{pair[1]}"
 
 
 class RandomSteering:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .. import checkpoint
 from ..errors import CheckpointError, Interrupted
+from ..loop import SAVE_EVERY_S
 from ..progress import Bar
 from ..stop import Stop
 from .controller import KIND, Controller
@@ -17,7 +18,6 @@ from .studies.gan import Setting
 __all__ = ["CONTROLLER", "train_controller"]
 
 CONTROLLER = "controller.safetensors"
-SAVE_EVERY_S = 5.0
 
 
 def train_controller(

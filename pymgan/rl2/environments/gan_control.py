@@ -122,9 +122,9 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
     ) -> tuple[Array, dict[str, Any]]:
         """New tasks everywhere."""
         super().reset(seed=seed)
-        batch, phi, offset = self._draw(self.num_envs)
+        batch, phi, offset = self._draw(self.num_envs, self.np_random)
         self._loop = self._begin(batch, phi, offset)
-        self._query = batch.query.to(self.engine.device, self.engine.dtype)
+        self._query = self._queries_of(batch)
         self._distance = self._first = self._loop.distance(self._query)
         return self._loop.observation().numpy(), {}
 
@@ -156,16 +156,18 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
 
     def _renew(self, rows: Tensor) -> None:
         """New tasks where rows, bool [N], is True."""
-        batch, phi, offset = self._draw(int(rows.sum()))
+        batch, phi, offset = self._draw(int(rows.sum()), self.np_random)
         self._loop.replace(rows, phi, batch.support, batch.ids, offset)
         where = rows.nonzero().flatten().to(self._query.device)
-        self._query = self._query.index_copy(0, where, batch.query.to(self.engine.device, self.engine.dtype))
+        self._query = self._query.index_copy(0, where, self._queries_of(batch))
         fresh = self._loop.distance(self._query)
         self._first = torch.where(rows, fresh, self._first)
         self._distance = torch.where(rows, fresh, self._distance)
 
-    def _draw(self, count: int) -> tuple[TaskBatch, Tensor, Tensor]:
-        random = self.np_random
+    def _queries_of(self, batch: TaskBatch) -> Tensor:
+        return batch.query.to(self.engine.device, self.engine.dtype)
+
+    def _draw(self, count: int, random: np.random.Generator) -> tuple[TaskBatch, Tensor, Tensor]:
         batch = self.tasks.sample(count, self._shots, self._queries, random)
         phi = self._start if isinstance(self._start, Tensor) else self._start(count, random)
         return batch, phi, torch.from_numpy(random.uniform(-self._spread, self._spread, (count, 2)))
@@ -185,10 +187,6 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
 
     def _measure(self) -> float:
         """The mean distance to validation samples at the start of 64 tasks of their own."""
-        random = np.random.default_rng(0)
-        batch = self.tasks.sample(64, self._shots, self._queries, random)
-        phi = self._start if isinstance(self._start, Tensor) else self._start(64, random)
-        loop = self._begin(batch, phi, torch.zeros(64, 2, dtype=torch.float64))
-        return float(
-            loop.distance(batch.query.to(self.engine.device, self.engine.dtype)).mean().clamp_min(1e-6)
-        )
+        batch, phi, offset = self._draw(64, np.random.default_rng(0))
+        loop = self._begin(batch, phi, torch.zeros_like(offset))
+        return float(loop.distance(self._queries_of(batch)).mean().clamp_min(1e-6))

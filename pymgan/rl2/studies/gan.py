@@ -85,11 +85,11 @@ def grid_winners(
     for shape in shapes:
         schedule, area, tried = best_schedule(bench, shape=shape, relative=relative)
         winners[f"best {shape}"] = schedule
-        words = schedule.describe(controls.optimisers, controls.ratios)
+        words = schedule.describe(controls)
         said(f"best {shape} of {tried}: {words}; area {area:.4f} on {len(bench.batch.ids)} validation tasks")
     if "adam" in controls.optimisers:
         winners["TTUR, Adam"] = _ttur(bench, controls.optimisers.index("adam"), relative)
-        said(f"TTUR: {winners['TTUR, Adam'].describe(controls.optimisers, controls.ratios)}")
+        said(f"TTUR: {winners['TTUR, Adam'].describe(controls)}")
     return winners
 
 
@@ -155,10 +155,7 @@ def study(
         "tasks": setting.tasks.name,
         "test_tasks": setting.test_tasks,
         "recipe": setting.recipe.to_config(),
-        "schedules": {
-            name: schedule.describe(controls.optimisers, controls.ratios)
-            for name, schedule in winners.items()
-        },
+        "schedules": {name: schedule.describe(controls) for name, schedule in winners.items()},
         "outcomes": to_json(outcomes, AGAINST),
         "training": costs,  # of the controller, unless it was there, and of its blind twin
         "wall_s": round(time.perf_counter() - started, 1),
