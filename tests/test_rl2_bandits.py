@@ -6,7 +6,8 @@ import itertools
 import json
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from gymnasium.vector import VectorEnv
 
 from pymgan.rl2.baselines import bandits, mdps
 from pymgan.rl2.environments import BernoulliBandits, TabularMDPs
+from pymgan.rl2.learn import Learner
+from pymgan.rl2.policy import Policy
+from pymgan.rl2.studies import bandit as study
 
 
 @cache
@@ -89,7 +93,7 @@ def test_environments_keep_gymnasiums_rules(env: VectorEnv[Any, Any, Any]) -> No
 def test_arms_pay_as_often_as_they_should() -> None:
     env = BernoulliBandits(50, arms=3, pulls=10_000)
     env.reset(seed=0)
-    chances = env._chances.copy()
+    chances = env.chances.copy()
     paid = np.zeros(50)
     for _ in range(4000):
         paid += env.step(np.full(50, 1))[1]
@@ -108,10 +112,43 @@ def test_processes_move_and_pay_as_they_say() -> None:
     assert rewards.std() == pytest.approx(1.0, abs=0.03)
 
 
+def test_regrets_add_up_to_what_is_paid_less_the_best() -> None:
+    """In expectation, whoever acts: here one who plays the first half of the arms or actions more often than the others."""
+    draws = 20_000
+    for make in (
+        partial(BernoulliBandits, draws, arms=4, pulls=6),
+        partial(TabularMDPs, draws, states=4, actions=4, horizon=3, episodes=2),
+    ):
+        sums = {}
+        for reward in ("paid", "regret"):
+            env: Any = make(reward=reward)
+            env.reset(seed=5)
+            if reward == "paid":
+                best = (
+                    env.chances.max(1) * 6
+                    if isinstance(env, BernoulliBandits)
+                    else mdps.optimal_returns(env.transitions, env.means, horizon=3, episodes=2)
+                )
+            random = np.random.default_rng(6)
+            shown = []
+            total = np.zeros(draws)
+            for _ in range(6):
+                action = np.minimum(random.integers(4, size=draws), random.integers(4, size=draws))
+                rewards, infos = itemgetter(1, 4)(env.step(action))
+                total += rewards
+                shown.append(infos.get("seen_reward", rewards))
+            sums[reward] = total, np.stack(shown)
+        assert np.array_equal(sums["paid"][1], sums["regret"][1]), "the policy is shown the same"
+        difference = sums["paid"][0] - best - sums["regret"][0]
+        assert abs(difference.mean()) < 4 * difference.std() / draws**0.5
+        assert (sums["regret"][0] <= 0).all()
+        assert sums["regret"][0].std() < sums["paid"][0].std()
+
+
 def test_planning_finds_the_best_of_all_policies() -> None:
     env = TabularMDPs(4, states=2, actions=2, horizon=3, episodes=1)
     env.reset(seed=2)
-    value, _ = mdps.plan(env.transitions, env.means, 3)
+    value = mdps.optimal_returns(env.transitions, env.means, horizon=3, episodes=1)
     for process in range(4):
         best = -np.inf
         for choice in itertools.product(range(2), repeat=6):  # an action for each of 3 steps and 2 states
@@ -159,6 +196,20 @@ def test_the_last_line_is_one_json_object(command: list[str], keys: set[str]) ->
     result = json.loads(done.stdout.splitlines()[-1])
     assert keys <= result.keys()
     assert result["problems"] == 50
+
+
+def test_a_long_trial_is_learned_after_shorter_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = []
+
+    def follow(learner: Learner, callback: Any = None, *, until: int | None = None) -> Policy:
+        learner.done = learner.updates if until is None else until
+        lengths.append((learner._player.env.trial_steps, learner.done))  # type: ignore[attr-defined]
+        return learner.policy
+
+    monkeypatch.setattr(Learner, "run", follow)
+    study.train(3, 100, updates=100)
+    study.train(3, 10, updates=100)
+    assert lengths == [(10, 15), (30, 30), (100, 100), (10, 100)]
 
 
 def test_bad_input_is_one_line() -> None:

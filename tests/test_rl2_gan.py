@@ -23,6 +23,7 @@ from pymgan.rl2.comparison import Bench, best_schedule, table, to_json
 from pymgan.rl2.controlled import ControlledLoop
 from pymgan.rl2.controls import OBSERVATIONS, REFERENCE
 from pymgan.rl2.environments import GANControl
+from pymgan.rl2.environments.gan_control import DIVERGED
 from pymgan.rl2.start import SharedStart
 from pymgan.rl2.steering import SHAPES, FixedSchedule, PolicySteering, RandomSteering
 from pymgan.rl2.studies import gan as study
@@ -261,6 +262,9 @@ def test_outcomes_tell_failures_from_success(engine: pymgan.Engine, phi: torch.T
     assert wild.failed.all()
     assert (wild.curve[-1] >= wild.curve[0]).all()
     assert torch.isfinite(wild.curve).all()
+    far = bench.follow(FixedSchedule(1, 0, (12.0, 12.0)))
+    assert far.failed.all()
+    torch.testing.assert_close(far.curve[-1], DIVERGED * far.curve[0])
     again = bench.follow(RandomSteering(3))
     assert torch.equal(again.curve, bench.follow(RandomSteering(3)).curve)
     assert "still" in table(to_json({"still": still, "wild": wild}, "still"), "still")

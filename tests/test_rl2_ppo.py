@@ -182,10 +182,11 @@ def test_a_better_arm_is_found_within_a_trial() -> None:
     """One of two arms always pays, the other never, anew in every trial: memory helps. The optimum is 5.5 of 6."""
 
     class OneOfTwo(BernoulliBandits):
-        def _draw(self) -> None:
-            super()._draw()
+        def _draw(self) -> np.ndarray[Any, np.dtype[Any]]:
+            first = super()._draw()
             best = self.np_random.integers(2, size=self.num_envs)
-            self._chances = np.stack([best == 0, best == 1], 1).astype(float)
+            self.chances = np.stack([best == 0, best == 1], 1).astype(float)
+            return first
 
     env = OneOfTwo(256, arms=2, pulls=6)
     policy = learn(env, PPO(lr=1e-2), updates=60, hidden=16, seed=0)

@@ -15,6 +15,7 @@ from .. import metrics
 from ..contract import Rng
 from ..metrics.pairs import distances, mean_off_diagonal
 from .controlled import ControlledLoop
+from .environments.gan_control import DIVERGED
 from .steering import FixedSchedule, Steering, drive
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class Outcome:
     """What became of T tasks.
 
     Attributes:
-        curve: float64 [n + 1, T], the energy distance to the query samples at the start and after each turn; of a task that
-            failed, its last finite one, or the distance at the start if that is larger.
+        curve: float64 [n + 1, T], the energy distance to the query samples at the start and after each turn, at most `DIVERGED`
+            times the start's, where the environment gives a task up; of a task that is not finite any more its last one, or the
+            start's if that is larger.
         failed: bool [T], not finite at the end, or farther from the query samples than at the start.
         collapsed: bool [T], not failed, and the samples hardly differ from each other.
         trail: what was done, by name: "rate" [K, T, 2], "kind" [K, T], "active" [K, T, 2], losses [K, T].
@@ -99,7 +101,7 @@ class Bench:
             fake = self.engine.generate(loop.phi, z)
             now = self.engine.distance("energy", fake, real)[0].cpu()
             fine = loop.valid & torch.isfinite(now)
-            last = torch.where(fine, now, torch.maximum(last, first))
+            last = torch.where(fine, torch.minimum(now, DIVERGED * first), torch.maximum(last, first))
             curve.append(last)
             trail.append(_trail(turn, loop))
         within = _spread(fake)

@@ -57,15 +57,19 @@ class Learner:
         seed: int = 0,
     ) -> None:
         whole("updates", updates, least=1)
-        whole("rollout", getattr(env, "trial_steps", 32) if rollout is None else rollout, least=1)
         self.ppo, self.updates, self.seed, self.done = ppo, updates, seed, 0
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             self.policy = Policy(env.single_observation_space, env.single_action_space, hidden=hidden)
         self.optimiser = torch.optim.Adam(self.policy.parameters(), lr=ppo.lr)
+        self.enter(env, rollout=rollout)
+
+    def enter(self, env: VectorEnv[Any, Any, Any], *, rollout: int | None = None) -> None:
+        """Go on in another environment with the same spaces."""
+        whole("rollout", getattr(env, "trial_steps", 32) if rollout is None else rollout, least=1)
         self._whole = rollout is None and hasattr(env, "trial_steps")
         self._steps = getattr(env, "trial_steps", 32) if rollout is None else rollout
-        self._player = Player(env, self.policy, seed=seed)
+        self._player = Player(env, self.policy, seed=self.seed)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that the next update depends on, where an update plays whole trials: tensors, and numbers."""
@@ -86,9 +90,9 @@ class Learner:
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
         self.done = int(state["done"])
 
-    def run(self, callback: Callable[[Update], None] | None = None) -> Policy:
-        """Update to the end of the run, and call the callback after each."""
-        while self.done < self.updates:
+    def run(self, callback: Callable[[Update], None] | None = None, *, until: int | None = None) -> Policy:
+        """Update to the end of the run, or until so many updates are done, and call the callback after each."""
+        while self.done < (self.updates if until is None else until):
             said = self.update()
             if callback is not None:
                 callback(said)

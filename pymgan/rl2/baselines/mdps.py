@@ -6,28 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from ..environments.mdp import plan
+
 __all__ = ["optimal_returns", "posterior_sampling", "random_returns"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def plan(transitions: Array, means: Array, horizon: int) -> tuple[Array, Array]:
-    """Backward induction: the value of state 0, [N], and the best actions, int [N, horizon, states].
-
-    Args:
-        transitions: [N, S, A, S]; means: [N, S, A], of the rewards.
-    """
-    value = np.zeros(transitions.shape[:2])
-    actions = np.empty((len(value), horizon, value.shape[1]), np.int64)
-    for step in reversed(range(horizon)):
-        worth = means + np.einsum("nsax,nx->nsa", transitions, value)
-        actions[:, step], value = worth.argmax(2), worth.max(2)
-    return value[:, 0], actions
-
-
 def optimal_returns(transitions: Array, means: Array, *, horizon: int, episodes: int) -> Array:
     """Expected returns [N] of a trial for one who knows the process from the start."""
-    return plan(transitions, means, horizon)[0] * episodes
+    return np.asarray(plan(transitions, means, horizon)[:, 0, 0].max(1) * episodes)
 
 
 def random_returns(transitions: Array, means: Array, *, horizon: int, episodes: int) -> Array:
@@ -56,7 +44,7 @@ def posterior_sampling(
         drawn = random.standard_gamma(seen + 1)
         drawn /= drawn.sum(-1, keepdims=True)
         mean = (1 + sums) / (1 + visits) + random.standard_normal(means.shape) / np.sqrt(1 + visits)
-        best = plan(drawn, mean, horizon)[1]
+        best = plan(drawn, mean, horizon).argmax(3)
         state = np.zeros(count, np.int64)
         for step in range(horizon):
             action = best[rows, step, state]

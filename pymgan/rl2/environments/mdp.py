@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from ...meta.base import whole
+from .known import Array, KnownProblems
 
-__all__ = ["TabularMDPs"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
+__all__ = ["TabularMDPs", "plan"]
 
 
-class TabularMDPs(VectorEnv[Array, Array, Array]):
+def plan(transitions: Array, means: Array, horizon: int) -> Array:
+    """Backward induction: Q*, [N, horizon, S, A], what an action is worth if the best ones follow it.
+
+    Args:
+        transitions: [N, S, A, S]; means: [N, S, A], of the rewards.
+    """
+    count, states, actions = means.shape
+    worth, value = np.empty((count, horizon, states, actions)), np.zeros((count, states))
+    for step in reversed(range(horizon)):
+        worth[:, step] = means + np.einsum("nsax,nx->nsa", transitions, value)
+        value = worth[:, step].max(2)
+    return worth
+
+
+class TabularMDPs(KnownProblems):
     """N processes, drawn for each trial anew; a trial is several episodes in one process.
 
     Transitions are drawn from a flat Dirichlet distribution, mean rewards from a normal distribution with mean 1 and deviation
-    1, as in Osband et al. 2013 (arXiv 1306.0940); a reward is its mean plus a standard normal number. An episode begins in
+    1, as in Osband et al. 2013 (arXiv 1306.0940); what is paid is the mean plus a standard normal number. An episode begins in
     state 0.
 
     Args:
@@ -28,49 +39,43 @@ class TabularMDPs(VectorEnv[Array, Array, Array]):
         states, actions: of each process.
         horizon: steps of an episode.
         episodes: of a trial.
+        reward: of `KnownProblems`.
 
     Attributes:
         transitions: [N, states, actions, states], of the present trials.
         means: [N, states, actions], the mean rewards.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # type: ignore[misc]
-
     def __init__(
-        self, num_envs: int, *, states: int = 10, actions: int = 5, horizon: int = 10, episodes: int = 10
+        self,
+        num_envs: int,
+        *,
+        states: int = 10,
+        actions: int = 5,
+        horizon: int = 10,
+        episodes: int = 10,
+        reward: str = "paid",
     ) -> None:
-        counts = {
-            "num_envs": num_envs,
-            "states": states,
-            "actions": actions,
-            "horizon": horizon,
-            "episodes": episodes,
-        }
+        counts = {"states": states, "actions": actions, "horizon": horizon, "episodes": episodes}
         for name, value in counts.items():
             whole(name, value, least=1)
-        self.num_envs, self.states, self.actions = num_envs, states, actions
-        self.horizon, self.episodes, self.trial_steps = horizon, episodes, horizon * episodes
-        self.single_observation_space = spaces.Discrete(states)
-        self.single_action_space = spaces.Discrete(actions)
+        self.states, self.actions, self.horizon, self.episodes = states, actions, horizon, episodes
         self._state, self._time = np.zeros(num_envs, np.int64), 0
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
-        """New processes everywhere."""
-        super().reset(seed=seed)
-        self._draw()
-        return self._state.copy(), {}
+        super().__init__(
+            num_envs,
+            spaces.Discrete(states),
+            spaces.Discrete(actions),
+            trial_steps=horizon * episodes,
+            reward=reward,
+        )
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """One transition in every process. infos["trial_over"], bool [N], says where the trial ended too."""
-        rows = np.arange(self.num_envs)
-        mean = self.means[rows, self._state, actions]
-        rewards = mean + self.np_random.standard_normal(self.num_envs)
-        reached = self._cumulative[rows, self._state, actions] < self.np_random.random((self.num_envs, 1))
+        rows, before = np.arange(self.num_envs), self._state
+        paid = self.means[rows, before, actions] + self.np_random.standard_normal(self.num_envs)
+        reached = self._cumulative[rows, before, actions] < self.np_random.random((self.num_envs, 1))
         self._state = np.minimum(reached.sum(1), self.states - 1)  # a sum of 1 - 1e-16 must not lead outside
+        rewards, infos = self._told(paid, self._regret[rows, self._time % self.horizon, before, actions])
         self._time += 1
         ended = np.full(self.num_envs, self._time % self.horizon == 0)
         over = np.full(self.num_envs, self._time == self.trial_steps)
@@ -78,13 +83,16 @@ class TabularMDPs(VectorEnv[Array, Array, Array]):
             self._draw()
         elif ended[0]:
             self._state = np.zeros(self.num_envs, np.int64)
-        return self._state.copy(), rewards, ended, np.zeros_like(ended), {"trial_over": over}
+        return self._state.copy(), rewards, ended, np.zeros_like(ended), {**infos, "trial_over": over}
 
-    def _draw(self) -> None:
+    def _draw(self) -> Array:
         shape = (self.num_envs, self.states, self.actions)
         random = self.np_random
         self.transitions = random.standard_exponential((*shape, self.states))
         self.transitions /= self.transitions.sum(-1, keepdims=True)
         self._cumulative = self.transitions.cumsum(-1)
         self.means = 1 + random.standard_normal(shape)
+        worth = plan(self.transitions, self.means, self.horizon)
+        self._regret = worth.max(3, keepdims=True) - worth
         self._state, self._time = np.zeros(self.num_envs, np.int64), 0
+        return np.zeros(self.num_envs, np.int64)

@@ -40,7 +40,7 @@ def study(
         Mean returns of a trial: return, informed (who knows the process), psrl, random; problems, wall_s, train_s.
     """
     started = time.perf_counter()
-    shape = {"states": states, "actions": actions, "horizon": horizon, "episodes": episodes}
+    shape: dict[str, Any] = {"states": states, "actions": actions, "horizon": horizon, "episodes": episodes}
     trials = max(64, STEPS // (horizon * episodes))
     policy = learn(
         TabularMDPs(trials, **shape),
