@@ -121,7 +121,7 @@ def _check_adapt(
 def _check_state(where: str, state: State, engine: Engine, tasks: int) -> None:
     if not isinstance(state, State):
         raise TypeError(f"[{where}] state: expected a State, got {type(state).__name__}")
-    shape = tuple(engine.initial_state(tasks).spectral.shape)
+    shape = (tasks, *engine.initial_state(1).spectral.shape[1:])
     _check(where, "state.spectral", state.spectral, shape, (engine.dtype,), engine.device)
 
 

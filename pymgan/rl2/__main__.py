@@ -28,9 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one study, print its table, and with --json its numbers as the last line."""
     options = vars(_parser().parse_args(arguments))
     run: Callable[..., tuple[dict[str, Any], str]] = options.pop("run_study")
-    as_json, threads = options.pop("json"), options.pop("threads")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    as_json = options.pop("json")
+    if options["threads"] is not None:
+        torch.set_num_threads(options["threads"])
     try:
         result, table = run(**options)
     except (ValueError, OSError) as error:
@@ -80,14 +80,15 @@ def _add(commands: Any, study: ModuleType) -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = command.add_argument
-    add("--threads", type=int, default=None, help="of torch")
+    add("--threads", type=int, default=None, help="of torch and of the engine; all cores by default")
     add("--json", action="store_true", help="the numbers as one JSON object in the last line")
     add("--progress", action=argparse.BooleanOptionalAction, default=True, help="a bar on stderr")
     return command
 
 
 def _study_of(study: ModuleType) -> Callable[..., tuple[dict[str, Any], str]]:
-    def run(*, progress: bool, **options: Any) -> tuple[dict[str, Any], str]:
+    def run(*, progress: bool, threads: int | None, **options: Any) -> tuple[dict[str, Any], str]:
+        del threads  # torch's, which `main` has set
         with _Bar(study.__name__.rsplit(".", 1)[-1], show=progress) as bar:
             result = study.study(**options, callback=bar.update)
         return result, study.table(result)
@@ -104,6 +105,7 @@ def _gan(
     seed: int,
     out: str | None,
     progress: bool,
+    threads: int | None,
     **numbers: Any,
 ) -> tuple[dict[str, Any], str]:
     """A run's GAN under a controller, a new one or one of a file, beside fixed schedules."""
@@ -124,6 +126,7 @@ def _gan(
         **recipe.inner_loop(),
         engine=settings.engine,
         device=settings.device,
+        threads=threads,
     )
     setting = gan.Setting(
         engine,

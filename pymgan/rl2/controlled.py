@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -123,17 +122,16 @@ class ControlledLoop:
         if self.watch:
             self._before, self._seen = self._seen, self.distance(self.support)
 
-    def generate(self) -> Tensor:
-        """Samples [T, samples, *sample] at the present parameters, on the engine's device."""
-        if self._generated is None:
-            with self._at_work:
-                self._generated = self.engine.generate(self.phi, self._noise)
-        return self._generated
-
-    def distance(self, real: Tensor) -> Tensor:
-        """The energy distance [T], float64, between generated samples and real ones [T, B, *sample]."""
-        fake = self.generate()
+    def distance(self, real: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The energy distance [T], float64, between generated samples and real ones [T, B, *sample]; with rows, int64 [R], those
+        of these tasks alone, [R]."""
         with self._at_work:
+            if self._generated is None:
+                self._generated = self.engine.generate(self.phi, self._noise)
+            fake = self._generated
+            if rows is not None:
+                there = rows.to(fake.device)
+                fake, real = fake[there], real[there]
             return self.engine.distance("energy", fake, real)[0].cpu()
 
     @property
@@ -190,18 +188,23 @@ class ControlledLoop:
         """
         engine, where = self.engine, rows.nonzero().flatten()
         there = where.to(engine.device)
-        start = phi.to(engine.device, engine.dtype).expand(len(where), -1)
+        start = phi.to(engine.device, engine.dtype).expand(len(where), -1).contiguous()
+        noise = self._draw(ids)
+        # In place: what a step returned is this loop's own, and to copy all tasks costs as much as to train them.
+        self.phi.index_copy_(0, there, start)
         fresh = engine.initial_state(len(where), start)
-        self.phi = self.phi.index_copy(0, there, start)
-        self.state = _with_rows(self.state, there, fresh)
+        for field in fields(State):
+            getattr(self.state, field.name).index_copy_(0, there, getattr(fresh, field.name))
         self.support = self.support.index_copy(0, there, support.to(engine.device, engine.dtype))
+        self._noise.index_copy_(0, there, noise)
+        if self._generated is not None:
+            with self._at_work:
+                self._generated.index_copy_(0, there, engine.generate(start, noise))
         self.ids, self.offset = self.ids.index_copy(0, where, ids), self.offset.index_copy(0, where, offset)
         self.done, self.valid = self.done.masked_fill(rows, 0), self.valid | rows
-        self._noise = self._noise.index_copy(0, there, self._draw(ids))
-        self._generated = None
-        now = self.distance(self.support)
+        now = self.distance(self.support, where)
         self._first, self._seen, self._before = (
-            torch.where(rows, now, old) for old in (self._first, self._seen, self._before)
+            old.index_copy(0, where, now) for old in (self._first, self._seen, self._before)
         )
 
     def _draw(self, ids: Tensor) -> Tensor:
@@ -212,15 +215,3 @@ class ControlledLoop:
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
     """[T], over the last axis; what has no weight does not count, even where it is not finite."""
     return torch.where(weight > 0, values, 0.0).sum(1) / weight.sum(1).clamp_min(1)
-
-
-def _with_rows(state: State, rows: Tensor, fresh: State) -> State:
-    names: Sequence[str] = [each.name for each in fields(State)]
-    return State(
-        **{
-            name: getattr(state, name).index_copy(
-                0, rows.to(getattr(state, name).device), getattr(fresh, name)
-            )
-            for name in names
-        }
-    )

@@ -158,11 +158,11 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
         """New tasks where rows, bool [N], is True."""
         batch, phi, offset = self._draw(int(rows.sum()), self.np_random)
         self._loop.replace(rows, phi, batch.support, batch.ids, offset)
-        where = rows.nonzero().flatten().to(self._query.device)
-        self._query = self._query.index_copy(0, where, self._queries_of(batch))
-        fresh = self._loop.distance(self._query)
-        self._first = torch.where(rows, fresh, self._first)
-        self._distance = torch.where(rows, fresh, self._distance)
+        where = rows.nonzero().flatten()
+        self._query = self._query.index_copy(0, where.to(self._query.device), self._queries_of(batch))
+        fresh = self._loop.distance(self._query, where)
+        self._first = self._first.index_copy(0, where, fresh)
+        self._distance = self._distance.index_copy(0, where, fresh)
 
     def _queries_of(self, batch: TaskBatch) -> Tensor:
         return batch.query.to(self.engine.device, self.engine.dtype)

@@ -43,8 +43,8 @@ def study(
     shape: dict[str, Any] = {"states": states, "actions": actions, "horizon": horizon, "episodes": episodes}
     trials = max(64, STEPS // (horizon * episodes))
     policy = learn(
-        TabularMDPs(trials, **shape),
-        PPO(minibatches=8),
+        TabularMDPs(trials, **shape, reward="regret"),
+        PPO(epochs=4, minibatches=16, trace=0.98, entropy=0.02),
         updates=updates,
         hidden=hidden,
         seed=seed,
