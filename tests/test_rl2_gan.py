@@ -216,6 +216,7 @@ def test_a_policy_steers_a_loop_as_it_plays_the_environment(engine: pymgan.Engin
     from pymgan.rl2 import Player
 
     player = Player(env, policy, seed=7)
+    player.begin(7)
     tasks = env._loop
     bench_loop = ControlledLoop(
         engine, CONTROLS, phi, tasks.support.clone(), tasks.ids.clone(), steps=8, samples=32
@@ -242,7 +243,13 @@ def test_a_blind_controller_sees_the_time_alone(engine: pymgan.Engine, phi: torc
 def test_the_grid_finds_the_best_of_what_it_tries(engine: pymgan.Engine, phi: torch.Tensor) -> None:
     tasks, tried = batch(8, split="validation"), {}
     bench = Bench(engine, IN_RUN.controls, 4, phi, tasks, torch.zeros(8, 2, dtype=torch.float64))
-    winner, area, count = best_schedule(bench, tried=lambda schedule, value: tried.update({schedule: value}))
+
+    def judge(schedule: FixedSchedule) -> float:
+        assert schedule not in tried
+        tried[schedule] = float(bench.follow(schedule).area.mean())
+        return tried[schedule]
+
+    winner, area, count = best_schedule(bench.controls, judge)
     assert count == len(tried) >= 2 * 25
     assert area == min(tried.values()) == tried[winner]
     assert float(bench.follow(winner).area.mean()) == area
@@ -374,8 +381,30 @@ def test_a_start_is_learned_along_the_controllers_schedules(engine: pymgan.Engin
     assert torch.equal(start.phi, phi), "with a rate of zero nothing moves"
 
 
+def test_families_take_turns_to_teach_a_controller(
+    engine: pymgan.Engine, phi: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [study.Setting(engine, get("rings"), start, RECIPE, shots=4) for start in (phi, 0.5 * phi)]
+    played: list[torch.Tensor] = []
+    reset = GANControl.reset
+
+    def record(env: GANControl, **options: Any) -> Any:
+        played.append(env._start)  # type: ignore[arg-type]
+        return reset(env, **options)
+
+    monkeypatch.setattr(GANControl, "reset", record)
+    learned, cost = study.learn(RECIPE, settings)
+    assert [torch.equal(each, phi) for each in played] == [True, False, True]
+    assert 0 < cost["outside_engine"] < 1
+    alone = RECIPE.learn(engine, get("rings").split("train"), phi, shots=4)
+    again, _ = study.learn(RECIPE, settings[:1])
+    assert torch.equal(again.policy.actor.weight, alone.policy.actor.weight)
+    assert not torch.equal(learned.policy.actor.weight, alone.policy.actor.weight)
+
+
 @pytest.mark.slow
-def test_the_study_of_a_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_study_of_a_run(tmp_path: Path, elsewhere: bool) -> None:
     tiny_run(tmp_path / "run")
     small = [
         "--updates",
@@ -389,6 +418,8 @@ def test_the_study_of_a_run(tmp_path: Path) -> None:
         "--no-progress",
     ]
     command = [sys.executable, "-m", "pymgan.rl2", "gan", "--run", str(tmp_path / "run"), *small, "--json"]
+    if elsewhere:
+        command += ["--sources", str(tmp_path / "run"), str(tmp_path / "run"), "--spread", "1"]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False
     )
@@ -402,6 +433,9 @@ def test_the_study_of_a_run(tmp_path: Path) -> None:
         "random actions",
         "step counter only",
     }
+    if elsewhere:
+        names = ("best constant", "best cosine", "TTUR, Adam")
+        rivals |= {f"{name} of the sources" for name in names}
     assert result["outcomes"].keys() == {*rivals, "controller"}
     assert len(result["training"]) == 2
     assert 0 < result["training"][0]["outside_engine"] < 1

@@ -62,6 +62,13 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="a controller.safetensors, of this run or another; trained anew without",
     )
+    add(
+        "--sources",
+        nargs="+",
+        default=(),
+        metavar="RUN",
+        help="run folders to learn from instead, with --spread; judged on --run, from the reference rates",
+    )
     for name in ("steps", "updates", "tasks_per_update"):
         add("--" + name.replace("_", "-"), type=int, default=getattr(default, name))
     add("--spread", type=float, default=default.spread, help="log range in which every task's rates begin")
@@ -100,6 +107,7 @@ def _gan(
     *,
     run: str,
     controller: str | None,
+    sources: Sequence[str],
     spread: float,
     test_tasks: int,
     seed: int,
@@ -115,35 +123,47 @@ def _gan(
     from ..threads import one_torch_thread
     from . import picture
 
-    opened = runs.load(run)
-    settings = opened.settings
+    if controller is not None and sources:
+        raise ValueError("[rl2] expected --controller or --sources, got both")
     given = None if controller is None else Controller.load(controller)
     recipe = replace(given.recipe if given else RL2(), spread=spread, **({} if given else numbers))
-    engine = compile_engine(
-        opened.gan,
-        fakes=settings.shots,
-        reals=settings.shots,
-        **recipe.inner_loop(),
-        engine=settings.engine,
-        device=settings.device,
-        threads=threads,
-    )
-    setting = gan.Setting(
-        engine,
-        get(settings.tasks),
-        opened.start,
-        recipe,
-        shots=settings.shots,
-        seed=seed,
-        test_tasks=test_tasks,
-    )
+
+    def setting_of(folder: str, *, wide: bool = True) -> gan.Setting:
+        opened = runs.load(folder)
+        settings = opened.settings
+        engine = compile_engine(
+            opened.gan,
+            fakes=settings.shots,
+            reals=settings.shots,
+            **recipe.inner_loop(),
+            engine=settings.engine,
+            device=settings.device,
+            threads=threads,
+        )
+        return gan.Setting(
+            engine,
+            get(settings.tasks),
+            opened.start,
+            recipe,
+            shots=settings.shots,
+            seed=seed,
+            test_tasks=test_tasks,
+            wide=wide,
+        )
 
     def say(text: str) -> None:
         if progress:
             print(text, file=sys.stderr)
 
-    with one_torch_thread(engine), _Bar("controllers", show=progress) as bar:
-        result, outcomes, learned = gan.study(setting, controller=given, callback=bar.update, said=say)
+    setting = setting_of(run, wide=not sources)
+    with one_torch_thread(setting.engine), _Bar("controllers", show=progress) as bar:
+        result, outcomes, learned = gan.study(
+            setting,
+            sources=[setting_of(each) for each in sources],
+            controller=given,
+            callback=bar.update,
+            said=say,
+        )
     if out is not None:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)

@@ -135,37 +135,35 @@ def _trail(turn: Turn, loop: ControlledLoop) -> dict[str, Tensor]:
 
 
 def best_schedule(
-    bench: Bench,
+    controls: Controls,
+    judge: Callable[[FixedSchedule], float],
     *,
     shape: str = "constant",
     relative: bool = False,
-    tried: Callable[[FixedSchedule, float], None] = lambda schedule, area: None,
 ) -> tuple[FixedSchedule, float, int]:
-    """The fixed schedule with the smallest mean area on the bench's tasks, which must be validation tasks.
+    """The fixed schedule that `judge` gives the smallest number, a mean area on validation tasks.
 
     The grid is every optimiser and ratio of the controls times five rates of G times five of D, half a decade apart; it grows
     by a step where the best of an optimiser and ratio lies at its edge, and around the winner it is refined to a quarter of a
     decade.
 
     Args:
-        bench: of validation tasks.
+        controls: what may be turned.
+        judge: asked once about every schedule that is tried.
         shape, relative: of `FixedSchedule`.
-        tried: called with every schedule and its area.
 
     Returns:
-        The winner, its area, how many were tried.
+        The winner, its number, how many were tried.
     """
     known: dict[FixedSchedule, float] = {}
 
     def area(kind: int, ratio: int, i: float, j: float) -> float:
         schedule = FixedSchedule(kind, ratio, (i * STEP, j * STEP), shape, relative)
         if schedule not in known:
-            outcome = bench.follow(schedule)
-            known[schedule] = float(outcome.area.mean())
-            tried(schedule, known[schedule])
+            known[schedule] = judge(schedule)
         return known[schedule]
 
-    kinds, ratios = range(len(bench.controls.optimisers)), range(len(bench.controls.ratios))
+    kinds, ratios = range(len(controls.optimisers)), range(len(controls.ratios))
     best: tuple[float, tuple[int, int, float, float]] = (math.inf, (0, 0, 0.0, 0.0))
     for kind, ratio in itertools.product(kinds, ratios):
         low, high = [-HALF, -HALF], [HALF, HALF]
@@ -189,12 +187,12 @@ def table(numbers: Mapping[str, Any], against: str) -> str:
     """The numbers of `to_json`, one line a schedule: area and distance at the end with 95 % intervals, how much smaller the area
     is than that of `against` (the interval is of the tasks' differences), failures and collapses."""
     lines = [
-        f"{'schedule':<22}{'area':>18}{'less than ' + against:>28}{'at the end':>18}{'failed':>8}{'collapsed':>10}"
+        f"{'schedule':<30}{'area':>18}{'less than ' + against:>28}{'at the end':>18}{'failed':>8}{'collapsed':>10}"
     ]
     for name, row in numbers.items():
         gain = row["gain_percent"]
         lines.append(
-            f"{name:<22}{_pm(row['area']):>18}{gain['mean']:>20.1f} ± {gain['ci95']:.1f} %{_pm(row['final']):>18}"
+            f"{name:<30}{_pm(row['area']):>18}{gain['mean']:>20.1f} ± {gain['ci95']:.1f} %{_pm(row['final']):>18}"
             f"{row['failed']:>8}{row['collapsed']:>10}"
         )
     return "\n".join(lines)

@@ -60,7 +60,7 @@ class Player:
         self.env, self.policy = env, policy
         self.mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.generator = torch.Generator().manual_seed(seed)
-        self.begin(seed)
+        self._seed, self._begun = seed, False
 
     def begin(self, seed: int | None = None) -> None:
         """Begin new trials in all environments."""
@@ -72,10 +72,13 @@ class Player:
         self._hidden = self.policy.start(count)
         self._starts, self._resetting, self._over = ~self._no, self._no, self._no
         self._totals = torch.zeros(count, dtype=torch.float64)
+        self._begun = True
 
     @torch.no_grad()
     def play(self, steps: int, *, greedy: bool = False) -> Rollout:
-        """Play L steps from where the last call stopped."""
+        """Play L steps from where the last call stopped; the first from new trials."""
+        if not self._begun:
+            self.begin(self._seed)
         hidden, returns = self._hidden, []
         rows: list[tuple[Tensor, ...]] = []
         for _ in range(steps):

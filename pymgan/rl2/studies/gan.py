@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ class Setting:
         shots, queries: of a task.
         seed: of tasks and noise.
         test_tasks: how many.
+        wide: judge where rates begin anywhere, too, if they do so in training (`RL2.spread`); else they begin at the reference.
     """
 
     engine: Engine
@@ -52,14 +53,19 @@ class Setting:
     queries: int = 32
     seed: int = 0
     test_tasks: int = TEST_TASKS
+    wide: bool = True
+
+    @property
+    def spread(self) -> float:
+        """Of the rates that validation and test tasks begin with."""
+        return self.recipe.spread if self.wide else 0.0
 
     def bench(self, split: str) -> Bench:
         """Tasks of the split "validation" or "test", and the offsets that their rates begin at."""
         stream, count = (VALIDATION, VALIDATION_TASKS) if split == "validation" else (TEST, self.test_tasks)
         random = np.random.default_rng([self.seed, stream])
         batch = self.tasks.split(split).sample(count, self.shots, self.queries, random)
-        spread = self.recipe.spread
-        offset = torch.from_numpy(random.uniform(-spread, spread, (count, 2)))
+        offset = torch.from_numpy(random.uniform(-self.spread, self.spread, (count, 2)))
         return Bench(
             self.engine, self.recipe.controls, self.recipe.steps, self.phi, batch, offset, seed=self.seed
         )
@@ -70,36 +76,44 @@ class Setting:
 
 
 def grid_winners(
-    setting: Setting,
-    *,
+    *settings: Setting,
     shapes: tuple[str, ...] = SHAPES,
     said: Callable[[str], None] = lambda text: None,
 ) -> dict[str, FixedSchedule]:
     """The best schedule of each shape, and the best TTUR with Adam, on validation tasks.
 
-    Where rates begin anywhere (`RL2.spread`), a schedule is a multiple of what each task begins with.
+    Of several settings, each counts in units of the distance at its start. Where rates begin anywhere (`RL2.spread`), a schedule
+    is a multiple of what each task begins with.
     """
-    bench, relative = setting.bench("validation"), setting.recipe.spread > 0
-    controls = setting.recipe.controls
+    benches = [setting.bench("validation") for setting in settings]
+    controls, relative = settings[0].recipe.controls, settings[0].spread > 0
+
+    def judge(schedule: FixedSchedule) -> float:
+        outcomes = [bench.follow(schedule) for bench in benches]
+        if len(outcomes) == 1:
+            return float(outcomes[0].area.mean())
+        return sum(float(each.area.mean() / each.curve[0].mean()) for each in outcomes) / len(outcomes)
+
     winners: dict[str, FixedSchedule] = {}
+    count = sum(len(bench.batch.ids) for bench in benches)
     for shape in shapes:
-        schedule, area, tried = best_schedule(bench, shape=shape, relative=relative)
+        schedule, area, tried = best_schedule(controls, judge, shape=shape, relative=relative)
         winners[f"best {shape}"] = schedule
         words = schedule.describe(controls)
-        said(f"best {shape} of {tried}: {words}; area {area:.4f} on {len(bench.batch.ids)} validation tasks")
+        said(f"best {shape} of {tried}: {words}; area {area:.4f} on {count} validation tasks")
     if "adam" in controls.optimisers:
-        winners["TTUR, Adam"] = _ttur(bench, controls.optimisers.index("adam"), relative)
+        tried_ttur = _ttur(controls.optimisers.index("adam"), relative)
+        winners["TTUR, Adam"] = min(tried_ttur, key=judge)
         said(f"TTUR: {winners['TTUR, Adam'].describe(controls)}")
     return winners
 
 
-def _ttur(bench: Bench, adam: int, relative: bool) -> FixedSchedule:
-    """Two time scales (Heusel et al. 2017, arXiv 1706.08500): D's rate four times G's, the best of a grid."""
-    tried = (
+def _ttur(adam: int, relative: bool) -> list[FixedSchedule]:
+    """Two time scales (Heusel et al. 2017, arXiv 1706.08500): D's rate four times G's, a grid of rates."""
+    return [
         FixedSchedule(adam, 0, (i * STEP / 2, i * STEP / 2 + math.log(4.0)), "constant", relative)
         for i in range(-2 * WIDEST, 2 * WIDEST + 1)
-    )
-    return min(tried, key=lambda schedule: float(bench.follow(schedule).area.mean()))
+    ]
 
 
 def compare(
@@ -116,43 +130,73 @@ def compare(
     return outcomes
 
 
+def learn(
+    recipe: RL2,
+    settings: Sequence[Setting],
+    *,
+    seed: int = 0,
+    callback: Callable[[Update], None] | None = None,
+) -> tuple[Controller, dict[str, float]]:
+    """A controller of the train tasks of all settings, which take turns, and what it cost: seconds, task_steps_per_s, and
+    outside_engine, the share of the time."""
+    environments = [
+        recipe.environment(each.engine, each.tasks.split("train"), each.phi, shots=each.shots)
+        for each in settings
+    ]
+    learner = recipe.learner(environments[0], seed=seed)
+    started = time.perf_counter()
+    begun = sum(each.at_work.seconds for each in environments)
+    while learner.done < recipe.updates:
+        learner.enter(environments[learner.done % len(environments)])
+        learner.run(callback, until=learner.done + 1)
+    seconds = time.perf_counter() - started
+    inside = sum(each.at_work.seconds for each in environments) - begun
+    task_steps = recipe.updates * recipe.tasks_per_update * recipe.steps
+    cost = {
+        "seconds": seconds,
+        "task_steps_per_s": task_steps / seconds,
+        "outside_engine": 1 - inside / seconds,
+    }
+    return Controller(recipe, learner.policy), cost
+
+
 def study(
     setting: Setting,
     *,
+    sources: Sequence[Setting] = (),
     controller: Controller | None = None,
     callback: Callable[[Update], None] | None = None,
     said: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, Any], dict[str, Outcome], Controller]:
     """Train the controller (unless there is one) and its blind twin, choose the best schedules, compare all on test tasks.
 
+    Args:
+        setting: what is judged.
+        sources: what is learned from, if not from the setting's own train tasks; the schedules that are best there are judged
+            beside those that are best on the setting's own validation tasks.
+        controller: a trained one.
+        callback: after every update of either policy.
+        said: is told of every winner of a grid.
+
     Returns:
         The numbers as plain values, the outcomes on the test tasks, the controller.
     """
     started = time.perf_counter()
-    train = setting.tasks.split("train")
-
-    costs: list[dict[str, float]] = []
-
-    def learn(recipe: RL2) -> Controller:
-        environment = recipe.environment(setting.engine, train, setting.phi, shots=setting.shots)
-        learner = recipe.learner(environment, seed=setting.seed)
-        begun, before = time.perf_counter(), environment.at_work.seconds
-        policy = learner.run(callback)
-        seconds = time.perf_counter() - begun
-        task_steps = recipe.updates * recipe.tasks_per_update * recipe.steps
-        outside = 1 - (environment.at_work.seconds - before) / seconds
-        costs.append(
-            {"seconds": seconds, "task_steps_per_s": task_steps / seconds, "outside_engine": outside}
-        )
-        return Controller(recipe, policy)
-
-    controller = controller or learn(setting.recipe)
-    blind = learn(setting.blind())
+    seen, costs = sources or (setting,), []
+    if controller is None:
+        controller, cost = learn(setting.recipe, seen, seed=setting.seed, callback=callback)
+        costs.append(cost)
+    blind, cost = learn(setting.blind(), seen, seed=setting.seed, callback=callback)
+    costs.append(cost)
     winners = grid_winners(setting, said=said)
+    if sources:
+        elsewhere = grid_winners(*sources, shapes=("constant", "cosine"), said=said)
+        winners |= {f"{name} of the sources": schedule for name, schedule in elsewhere.items()}
     outcomes = compare(setting, {"step counter only": blind, "controller": controller}, winners)
     controls = setting.recipe.controls
     numbers = {
         "tasks": setting.tasks.name,
+        "sources": [each.tasks.name for each in sources],
         "test_tasks": setting.test_tasks,
         "recipe": setting.recipe.to_config(),
         "schedules": {name: schedule.describe(controls) for name, schedule in winners.items()},
