@@ -104,7 +104,6 @@ def _compare_schedules(
     setting: Setting, controller: Controller, folder: RunFolder | None, *, show: bool
 ) -> dict[str, Any]:
     """The controller beside the best constant schedule and chance, and controller.png."""
-    say("choosing the best constant schedule on validation classes", show=show)
     winners = grid_winners(setting, shapes=("constant",), said=lambda text: say(text, show=show))
     outcomes = compare(setting, {"controller": controller}, winners)
     if folder is not None:

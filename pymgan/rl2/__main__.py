@@ -155,19 +155,20 @@ def _gan(
         if progress:
             print(text, file=sys.stderr)
 
+    folder = None if out is None else Path(out)
+
+    def keep(learned: Controller) -> None:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            learned.save(folder / "controller.safetensors")
+
     setting = setting_of(run, wide=not sources)
+    teachers = [setting_of(each) for each in sources]
     with one_torch_thread(setting.engine), _Bar("controllers", show=progress) as bar:
-        result, outcomes, learned = gan.study(
-            setting,
-            sources=[setting_of(each) for each in sources],
-            controller=given,
-            callback=bar.update,
-            said=say,
+        result, outcomes, _ = gan.study(
+            setting, sources=teachers, controller=given, callback=bar.update, said=say, trained=keep
         )
-    if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        learned.save(folder / "controller.safetensors")
+    if folder is not None:
         picture.draw(folder / "controller.png", outcomes, recipe.controls)
     return result, gan.table(result["outcomes"])
 

@@ -20,7 +20,7 @@ from ..rollout import play
 __all__ = ["study", "table"]
 
 STEPS = 51_200  # pulls in a rollout, of as many trials as they make
-UPDATES = 350
+UPDATES = 300
 SHORT, LONGER, SHARE = 10, 3, 0.15  # see `train`
 LEARNING = PPO(epochs=4, minibatches=16, trace=0.98, entropy=0.02)
 TEST_SEED, TUNE_SEED = 1_000_001, 1_000_003  # no trial of training begins with either

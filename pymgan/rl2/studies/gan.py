@@ -97,10 +97,11 @@ def grid_winners(
     winners: dict[str, FixedSchedule] = {}
     count = sum(len(bench.batch.ids) for bench in benches)
     for shape in shapes:
+        said(f"choosing the best {shape} schedule on {count} validation tasks")
         schedule, area, tried = best_schedule(controls, judge, shape=shape, relative=relative)
         winners[f"best {shape}"] = schedule
         words = schedule.describe(controls)
-        said(f"best {shape} of {tried}: {words}; area {area:.4f} on {count} validation tasks")
+        said(f"best {shape} of {tried}: {words}; area {area:.4f}")
     if "adam" in controls.optimisers:
         tried_ttur = _ttur(controls.optimisers.index("adam"), relative)
         winners["TTUR, Adam"] = min(tried_ttur, key=judge)
@@ -167,6 +168,7 @@ def study(
     controller: Controller | None = None,
     callback: Callable[[Update], None] | None = None,
     said: Callable[[str], None] = lambda text: None,
+    trained: Callable[[Controller], None] = lambda controller: None,
 ) -> tuple[dict[str, Any], dict[str, Outcome], Controller]:
     """Train the controller (unless there is one) and its blind twin, choose the best schedules, compare all on test tasks.
 
@@ -177,6 +179,7 @@ def study(
         controller: a trained one.
         callback: after every update of either policy.
         said: is told of every winner of a grid.
+        trained: is given the controller as soon as there is one, long before it is compared.
 
     Returns:
         The numbers as plain values, the outcomes on the test tasks, the controller.
@@ -186,6 +189,7 @@ def study(
     if controller is None:
         controller, cost = learn(setting.recipe, seen, seed=setting.seed, callback=callback)
         costs.append(cost)
+    trained(controller)
     blind, cost = learn(setting.blind(), seen, seed=setting.seed, callback=callback)
     costs.append(cost)
     winners = grid_winners(setting, said=said)
