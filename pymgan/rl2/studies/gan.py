@@ -194,7 +194,8 @@ def study(
     costs.append(cost)
     winners = grid_winners(setting, said=said)
     if sources:
-        elsewhere = grid_winners(*sources, shapes=("constant", "cosine"), said=said)
+        there = [replace(each, wide=setting.wide) for each in sources]
+        elsewhere = grid_winners(*there, shapes=("constant", "cosine"), said=said)
         winners |= {f"{name} of the sources": schedule for name, schedule in elsewhere.items()}
     outcomes = compare(setting, {"step counter only": blind, "controller": controller}, winners)
     controls = setting.recipe.controls
