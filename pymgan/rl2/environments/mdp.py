@@ -60,7 +60,6 @@ class TabularMDPs(KnownProblems):
         for name, value in counts.items():
             whole(name, value, least=1)
         self.states, self.actions, self.horizon, self.episodes = states, actions, horizon, episodes
-        self._state, self._time = np.zeros(num_envs, np.int64), 0
         super().__init__(
             num_envs,
             spaces.Discrete(states),
@@ -68,6 +67,7 @@ class TabularMDPs(KnownProblems):
             trial_steps=horizon * episodes,
             reward=reward,
         )
+        self._state, self._time = np.zeros(num_envs, np.int64), 0
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """One transition in every process. infos["trial_over"], bool [N], says where the trial ended too."""

@@ -77,10 +77,8 @@ def study(
     env = BernoulliBandits(problems, arms=arms, pulls=pulls)
     own = summarise(play(env, policy, trials=problems, seed=TEST_SEED + seed))
     env.reset(seed=TEST_SEED + seed)  # the same problems for all
-    chances, random = (
-        env.chances,
-        np.random.default_rng([TEST_SEED + seed, 1]),
-    )  # not the numbers that drew them
+    chances = env.chances
+    random = np.random.default_rng([TEST_SEED + seed, 1])  # not the numbers that drew the problems
     constant = bandits.tune_ucb(arms, pulls, problems=problems, seed=TUNE_SEED)
     rivals = {
         "thompson": bandits.thompson(chances, pulls, random),
