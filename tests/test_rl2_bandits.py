@@ -16,6 +16,7 @@ from gymnasium.vector import VectorEnv
 
 from pymgan.rl2.baselines import bandits, mdps
 from pymgan.rl2.environments import BernoulliBandits, TabularMDPs
+from pymgan.rl2.environments.known import KnownProblems
 from pymgan.rl2.learn import Learner
 from pymgan.rl2.policy import Policy
 from pymgan.rl2.studies import bandit as study
@@ -143,6 +144,24 @@ def test_regrets_add_up_to_what_is_paid_less_the_best() -> None:
         assert abs(difference.mean()) < 4 * difference.std() / draws**0.5
         assert (sums["regret"][0] <= 0).all()
         assert sums["regret"][0].std() < sums["paid"][0].std()
+
+
+def test_who_knows_regrets_nothing() -> None:
+    """infos["known"] is about the step that comes next, in every problem and after every reset."""
+    env: KnownProblems
+    for env in (
+        BernoulliBandits(50, arms=4, pulls=3, reward="regret"),
+        TabularMDPs(50, states=4, actions=4, horizon=3, episodes=2, reward="regret"),
+    ):
+        _, infos = env.reset(seed=7)
+        for _ in range(2 * env.trial_steps):
+            known = infos["known"]
+            assert known.shape == (50, env.known)
+            np.testing.assert_allclose(known.sum(1), 0.0, atol=1e-4)
+            other = np.where(np.arange(50) % 2, known.argmax(1), known.argmin(1))
+            rewards, infos = itemgetter(1, 4)(env.step(other))
+            gap = known.max(1) - known.min(1)
+            np.testing.assert_allclose(rewards, np.where(np.arange(50) % 2, 0.0, -gap), atol=1e-5)
 
 
 def test_planning_finds_the_best_of_all_policies() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,6 @@ def test_observations_become_numbers() -> None:
 
 def test_a_new_trial_begins_with_nothing_remembered() -> None:
     policy = Policy(spaces.Discrete(3), spaces.Discrete(2), hidden=8)
-    torch.nn.init.normal_(policy.actor.weight)
     inputs = torch.randn(5, 6, policy.inputs)
     starts = torch.zeros(5, 6, dtype=torch.bool)
     starts[1, 2] = starts[3, 4] = starts[4, 2] = True
@@ -102,10 +102,22 @@ def test_a_new_trial_begins_with_nothing_remembered() -> None:
         cut = [0, *starts[row].nonzero().flatten().tolist()]
         for first, end in zip(cut, [*cut[1:], 6], strict=True):
             hidden = before[row : row + 1] if first == 0 else torch.zeros(1, 8)
-            outputs, values, last = policy(inputs[row : row + 1, first:end], hidden)
-            torch.testing.assert_close(outputs[0], whole[0][row, first:end])
-            torch.testing.assert_close(values[0], whole[1][row, first:end])
-        torch.testing.assert_close(last[0], whole[2][row])
+            states, last = policy(inputs[row : row + 1, first:end], hidden)
+            torch.testing.assert_close(states[0], whole[0][row, first:end])
+        torch.testing.assert_close(last[0], whole[1][row])
+
+
+def test_a_guess_is_judged_by_its_density() -> None:
+    policy = Policy(spaces.Discrete(3), spaces.Discrete(2), hidden=8, known=4)
+    assert policy.guess is not None
+    torch.nn.init.normal_(policy.guess.weight)
+    states, known = torch.randn(5, 6, 8), torch.randn(5, 6, 4)
+    mean, log_variance = policy.guess(states).chunk(2, -1)
+    density = torch.distributions.Normal(mean, (0.5 * log_variance).exp()).log_prob(known)
+    expected = -density.mean(-1) - 0.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(policy.surprise(states, known), expected)
+    policy.surprise(states, known).mean().backward()
+    assert policy.actor.weight.grad is None
 
 
 def test_a_policy_is_saved_and_loaded(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pymgan.rl2.ppo import advantages
 
 
 class Counting(VectorEnv[Any, Any, Any]):
-    """Two environments whose episodes have 2 and 3 steps; the observation is 100 x episode + step."""
+    """Two environments whose episodes have 2 and 3 steps; the observation, and what is known, is 100 x episode + step."""
 
     def __init__(self, mode: AutoresetMode, *, truncate: bool = False, per_trial: int = 1) -> None:
         self.metadata = {"autoreset_mode": mode}
@@ -38,7 +38,7 @@ class Counting(VectorEnv[Any, Any, Any]):
         else:
             self.time, self.episode = np.zeros(2, int), np.zeros(2, int)
             self.waiting = np.zeros(2, bool)
-        return self.seen(), {}
+        return self.seen(), {"known": self.seen()}
 
     def begin(self, which: Any) -> None:
         self.time, self.episode = np.where(which, 0, self.time), self.episode + which
@@ -53,9 +53,10 @@ class Counting(VectorEnv[Any, Any, Any]):
         self.waiting = done
         seen = self.seen()
         if self.mode == AutoresetMode.SAME_STEP and done.any():
-            infos["final_obs"] = seen
+            infos |= {"final_obs": seen, "final_info": {"known": seen}}
             self.begin(done)
             seen = self.seen()
+        infos["known"] = seen
         no = np.zeros(2, bool)
         return seen, reward, no if self.truncate else done, done if self.truncate else no, infos
 
@@ -63,9 +64,9 @@ class Counting(VectorEnv[Any, Any, Any]):
 MODES = (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED)
 
 
-def rollout_of(env: VectorEnv[Any, Any, Any], steps: int) -> tuple[Policy, Rollout]:
+def rollout_of(env: VectorEnv[Any, Any, Any], steps: int, *, known: int = 0) -> tuple[Policy, Rollout]:
     torch.manual_seed(0)
-    policy = Policy(env.single_observation_space, env.single_action_space, hidden=6)
+    policy = Policy(env.single_observation_space, env.single_action_space, hidden=6, known=known)
     torch.nn.init.normal_(policy.critic.weight)
     return policy, Player(env, policy, seed=0).play(steps)
 
@@ -103,25 +104,47 @@ def test_steps_of_all_reset_modes_are_the_same(mode: AutoresetMode, per_trial: i
 @pytest.mark.parametrize("mode", MODES)
 def test_memory_lasts_for_a_trial_and_no_longer(mode: AutoresetMode) -> None:
     policy, rollout = rollout_of(Counting(mode, per_trial=2), 24)
-    _, values, _ = policy(rollout.inputs, rollout.hidden, rollout.starts)
+    values = policy.value(policy(rollout.inputs, rollout.hidden, rollout.starts)[0])
     torch.testing.assert_close(values, rollout.values)
-    without = policy(rollout.inputs, rollout.hidden)[1]
+    without = policy.value(policy(rollout.inputs, rollout.hidden)[0])
     assert not torch.allclose(without, rollout.values)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_time_limit_is_not_an_end(mode: AutoresetMode) -> None:
+def test_what_is_known_belongs_to_the_step_that_follows_it(mode: AutoresetMode) -> None:
+    policy, rollout = rollout_of(Counting(mode, per_trial=2), 24, known=1)
+    seen = torch.expm1(rollout.inputs[..., :1])
+    torch.testing.assert_close(rollout.known[rollout.played], seen[rollout.played])
+    states, _ = policy(rollout.inputs, rollout.hidden, rollout.starts)
+    torch.testing.assert_close(policy.value(states, rollout.known), rollout.values)
+    assert not torch.allclose(policy.value(states, rollout.known + 1), rollout.values)
+    assert policy.value(states).isnan().all()
+    with pytest.raises(ValueError, match=r"expected infos\['known'\] of shape \(2, 3\), got \(2, 1\)"):
+        rollout_of(Counting(mode), 24, known=3)
+
+
+def test_values_are_missing_where_nothing_is_known() -> None:
+    env = BernoulliBandits(4, arms=3, pulls=5)
+    policy = Policy(env.single_observation_space, env.single_action_space, hidden=6, known=3)
+    assert Player(env, policy, seed=0).play(5).values.isnan().all()
+    assert play(env, policy, trials=8).isfinite().all(), "to act, it need not be"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_time_limit_is_not_an_end(mode: AutoresetMode, known: int) -> None:
     """What follows a trial that was cut off is worth what the policy thinks of its last state; of one that ended, nothing."""
-    policy, ended = rollout_of(Counting(mode), 12)
+    policy, ended = rollout_of(Counting(mode), 12, known=known)
     assert not ended.after[ended.ends].any()
-    policy, cut = rollout_of(Counting(mode, truncate=True), 12)
+    policy, cut = rollout_of(Counting(mode, truncate=True), 12, known=known)
     row, step = 1, 2  # the third step of an episode of three
     assert cut.ends[row, step]
-    hidden = policy(cut.inputs[:, : step + 1], cut.hidden, cut.starts[:, : step + 1])[2][row : row + 1]
+    hidden = policy(cut.inputs[:, : step + 1], cut.hidden, cut.starts[:, : step + 1])[1][row : row + 1]
     last = policy.see(
         np.array([[3.0]]), cut.actions[row : row + 1, step], cut.rewards[row : row + 1, step], torch.ones(1)
     )
-    expected = policy(last[:, None], hidden)[1][0, 0]
+    states, _ = policy(last[:, None], hidden)
+    expected = policy.value(states, torch.full((1, 1, known), 3.0))[0, 0]
     torch.testing.assert_close(cut.after[row, step], expected)
 
 
@@ -145,7 +168,7 @@ def test_advantages_are_the_sums_of_the_formula() -> None:
     after = torch.where(ends, 0.0, torch.cat([values[:, 1:], last], 1))
     rewards, nothing = torch.randn(shape), torch.zeros(0)
     rollout = Rollout(
-        nothing, nothing, nothing, nothing, nothing, values, rewards, ends, after, nothing, nothing
+        nothing, nothing, nothing, nothing, nothing, values, rewards, ends, after, *[nothing] * 3
     )
     got = advantages(rollout, 0.9, 0.7)
     for row in range(3):
@@ -182,11 +205,9 @@ def test_a_better_arm_is_found_within_a_trial() -> None:
     """One of two arms always pays, the other never, anew in every trial: memory helps. The optimum is 5.5 of 6."""
 
     class OneOfTwo(BernoulliBandits):
-        def _draw(self) -> np.ndarray[Any, np.dtype[Any]]:
-            first = super()._draw()
+        def _draw(self) -> None:
             best = self.np_random.integers(2, size=self.num_envs)
             self.chances = np.stack([best == 0, best == 1], 1).astype(float)
-            return first
 
     env = OneOfTwo(256, arms=2, pulls=6)
     policy = learn(env, PPO(lr=1e-2), updates=60, hidden=16, seed=0)
@@ -200,10 +221,10 @@ def test_values_stay_what_they_are_when_their_units_change() -> None:
     policy = Policy(spaces.Discrete(3), spaces.Discrete(2), hidden=8)
     torch.nn.init.normal_(policy.critic.weight)
     inputs, hidden = torch.randn(4, 5, policy.inputs), policy.start(4)
-    before = policy(inputs, hidden)[1]
+    before = policy.value(policy(inputs, hidden)[0])
     for returns in (torch.randn(50) * 30 + 200, torch.randn(50) * 3 - 5):
         policy.rescale(returns)
-        torch.testing.assert_close(policy(inputs, hidden)[1], before, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(policy.value(policy(inputs, hidden)[0]), before, atol=1e-3, rtol=1e-4)
     assert float(policy.value_mean) == pytest.approx(0.9 * 200 - 0.1 * 5, abs=12)
 
 

@@ -42,7 +42,8 @@ class Update:
 class Learner:
     """A policy, its optimiser and an environment; every `update` plays and learns once.
 
-    Where the environment has an attribute `trial_steps`, an update plays whole trials, which begin anew with a seed of their
+    Where the environment has an attribute `known`, that many numbers are known in training alone (`Player`), and where it has an
+    attribute `trial_steps`, an update plays whole trials, which begin anew with a seed of their
     own, so that the policy, the optimiser's state and the number of updates are all that a stopped run needs to go on.
     """
 
@@ -60,7 +61,12 @@ class Learner:
         self.ppo, self.updates, self.seed, self.done = ppo, updates, seed, 0
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
-            self.policy = Policy(env.single_observation_space, env.single_action_space, hidden=hidden)
+            self.policy = Policy(
+                env.single_observation_space,
+                env.single_action_space,
+                hidden=hidden,
+                known=getattr(env, "known", 0),
+            )
         self.optimiser = torch.optim.Adam(self.policy.parameters(), lr=ppo.lr)
         self.enter(env, rollout=rollout)
 

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from .. import checkpoint
 from ..errors import CheckpointError
+from ..meta.base import whole
 from .heads import Heads
 from .spaces import encode, symlog, width
 
 __all__ = ["Policy"]
+
+MIXED = 64  # units of the layer in which a value depends on what is known
 
 
 class Policy(nn.Module):
@@ -23,27 +26,41 @@ class Policy(nn.Module):
     Nothing but its hidden state, [N, hidden], is carried from step to step. Whoever plays it keeps the state over the episodes of
     a trial and sets it to zero before the next trial.
 
+    Where more is known in training than the policy will see, its value may depend on that too, and it has to be guessed from the
+    hidden state, which learns by that what is worth remembering (Humplik et al. 2019, arXiv 1905.06424). Actions depend on
+    neither.
+
     Args:
         observations: space of one observation.
         actions: space of one action.
         hidden: numbers in the hidden state.
+        known: numbers that are known in training.
     """
 
     def __init__(
-        self, observations: spaces.Space[Any], actions: spaces.Space[Any], *, hidden: int = 64
+        self,
+        observations: spaces.Space[Any],
+        actions: spaces.Space[Any],
+        *,
+        hidden: int = 64,
+        known: int = 0,
     ) -> None:
         super().__init__()
-        if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 1:
-            raise ValueError(f"[rl2] expected hidden >= 1, got {hidden!r}")
-        self.observations, self.hidden = observations, hidden
+        whole("hidden", hidden, least=1)
+        whole("known", known, least=0)
+        self.observations, self.hidden, self.known = observations, hidden, known
         self.heads = Heads(actions)
         self.inputs = width(observations) + self.heads.encoded + 2
         self.gru = nn.GRU(self.inputs, hidden, batch_first=True)
         self.actor = nn.Linear(hidden, self.heads.outputs)
-        self.critic = nn.Linear(hidden, 1)
-        for layer in (self.actor, self.critic):  # a uniform policy and a value of zero to begin with
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.mixed: nn.Linear | None = nn.Linear(hidden + known, MIXED) if known else None
+        self.critic = nn.Linear(MIXED if known else hidden, 1)
+        self.guess: nn.Linear | None = nn.Linear(hidden, 2 * known) if known else None
+        # a uniform policy, a value of zero and a guess of zero to begin with
+        for layer in (self.actor, self.critic, self.guess):
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
         self.value_mean: Tensor
         self.value_scale: Tensor
         self.register_buffer("value_mean", torch.zeros(()))
@@ -66,9 +83,7 @@ class Policy(nn.Module):
         """The hidden state before a trial, [N, hidden]."""
         return torch.zeros(count, self.hidden)
 
-    def forward(
-        self, inputs: Tensor, hidden: Tensor, starts: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, inputs: Tensor, hidden: Tensor, starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Runs L steps.
 
         Args:
@@ -77,7 +92,7 @@ class Policy(nn.Module):
             starts: bool [N, L], where a trial begins: the hidden state is zero before that step.
 
         Returns:
-            Outputs for the heads [N, L, outputs], values [N, L], the hidden state after the last step.
+            The hidden states after every step, [N, L, hidden], for `actor`, `value` and `surprise`, and that after the last.
         """
         cuts = [0] if starts is None else [0, *(starts[:, 1:].any(0).nonzero().flatten() + 1).tolist()]
         pieces = []
@@ -87,9 +102,24 @@ class Policy(nn.Module):
             piece, last = self.gru(inputs[:, first:end], hidden[None])
             hidden = last[0]
             pieces.append(piece)
-        states = torch.cat(pieces, 1) if len(pieces) > 1 else pieces[0]
-        values = self.value_mean + self._unit() * self.critic(states).squeeze(-1)
-        return self.actor(states), values, hidden
+        return torch.cat(pieces, 1) if len(pieces) > 1 else pieces[0], hidden
+
+    def value(self, states: Tensor, known: Tensor | None = None) -> Tensor:
+        """Of what follows, [...], in hidden states [..., hidden], where [..., known] is known; NaN where it would have to be."""
+        if self.mixed is not None:
+            if known is None:
+                return torch.full(states.shape[:-1], torch.nan)
+            states = torch.tanh(self.mixed(torch.cat([states, known], -1)))
+        unit: Tensor = self.critic(states).squeeze(-1)
+        return self.value_mean + self._unit() * unit
+
+    def surprise(self, states: Tensor, known: Tensor) -> Tensor:
+        """How badly hidden states [..., hidden] tell what is known [..., known]: mean -log density of Gaussian guesses, [...]."""
+        if self.guess is None:
+            return torch.zeros(states.shape[:-1])
+        guess: Tensor = self.guess(states)
+        mean, log_variance = guess.chunk(2, -1)
+        return 0.5 * ((known - mean).square() * (-log_variance).exp() + log_variance).mean(-1)
 
     @torch.no_grad()
     def rescale(self, returns: Tensor, *, share: float = 0.1) -> None:
@@ -133,4 +163,5 @@ class Policy(nn.Module):
             "observations": str(self.observations),
             "actions": str(self.heads.space),
             "hidden": self.hidden,
+            "known": self.known,
         }

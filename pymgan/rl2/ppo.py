@@ -28,6 +28,7 @@ class PPO:
         clip: of the probability ratio.
         value_clip: how far a value may move in one rollout, in deviations of the returns; None leaves it free.
         value_weight: of the squared error of the values, in deviations of the returns.
+        belief: weight of `Policy.surprise`, where the environment says what is known in training.
         entropy: weight of the entropy bonus; it falls linearly to zero over the run.
         gradient_clip: largest norm of a gradient.
     """
@@ -40,13 +41,14 @@ class PPO:
     clip: float = 0.2
     value_clip: float | None = 0.5
     value_weight: float = 0.5
+    belief: float = 0.3
     entropy: float = 0.01
     gradient_clip: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches"):
             whole(name, getattr(self, name), least=1)
-        for name in ("lr", "value_weight", "entropy", "clip", "gradient_clip"):
+        for name in ("lr", "value_weight", "belief", "entropy", "clip", "gradient_clip"):
             number(name, getattr(self, name), low=0.0)
         for name in ("discount", "trace"):
             number(name, getattr(self, name), low=0.0, below=math.nextafter(1.0, 2.0))
@@ -65,7 +67,7 @@ class PPO:
         """Improve the policy on one rollout, when the fraction `done` of the run is behind it.
 
         Returns:
-            loss, value_loss, entropy and the mean over minibatches of how much the ratio was clipped.
+            Means over minibatches: loss, value_loss, surprise, entropy, clipped (the share of ratios that were).
         """
         for group in optimiser.param_groups:
             group["lr"] = self.lr * (1 - done)
@@ -75,21 +77,27 @@ class PPO:
         advantage = (advantage - advantage[played].mean()) / (advantage[played].std() + 1e-8)
         policy.rescale(target[played])
         scale = float(policy.value_scale)
-        totals = dict.fromkeys(("loss", "value_loss", "entropy", "clipped"), 0.0)
+        totals = dict.fromkeys(("loss", "value_loss", "surprise", "entropy", "clipped"), 0.0)
         count = len(rollout.inputs)
         size = -(-count // self.minibatches)
         for _ in range(self.epochs):
             order = torch.randperm(count, generator=generator)
             for rows in torch.split(order, size):
                 use = played[rows]
-                outputs, values, _ = policy(rollout.inputs[rows], rollout.hidden[rows], rollout.starts[rows])
+                states, _ = policy(rollout.inputs[rows], rollout.hidden[rows], rollout.starts[rows])
+                outputs, known = policy.actor(states), rollout.known[rows]
                 log_ratio = policy.heads.log_prob(outputs, rollout.actions[rows]) - rollout.log_prob[rows]
                 ratio, gain = log_ratio.exp(), advantage[rows]
                 clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
                 surrogate = torch.minimum(ratio * gain, clipped * gain)[use].mean()
+                values = policy.value(states, known)
                 value_loss = self._value_loss(values, rollout.values[rows], target[rows], scale)[use].mean()
                 entropy = policy.heads.entropy(outputs)[use].mean()
                 loss = -surrogate + self.value_weight * value_loss - self.entropy * (1 - done) * entropy
+                if policy.known:
+                    surprise = policy.surprise(states, known)[use].mean()
+                    loss = loss + self.belief * surprise
+                    totals["surprise"] += float(surprise.detach())
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(policy.parameters(), self.gradient_clip)

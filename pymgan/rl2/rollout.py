@@ -30,6 +30,7 @@ class Rollout:
         ends: bool [N, L], steps that end a trial.
         after: [N, L], the value of what follows a step: of the next step, of the state in which a time limit cut a trial off, or
             0 after its end.
+        known: [N, L, known], what is known in training alone before each action.
         played: bool [N, L]; False where an environment was only reset.
         returns: of the trials that ended, [any number].
     """
@@ -43,6 +44,7 @@ class Rollout:
     rewards: Tensor
     ends: Tensor
     after: Tensor
+    known: Tensor
     played: Tensor
     returns: Tensor
 
@@ -52,7 +54,8 @@ class Player:
 
     An environment whose trials have several episodes says in ``infos["trial_over"]``, bool [N], which trials this step ended;
     of any other, an episode is a trial. What the policy is shown as its last reward is infos["seen_reward"], [N], where the
-    environment gives one, because the true reward will not be there when the policy is used. All three ways in which
+    environment gives one, because the true reward will not be there when the policy is used. What a policy is told in training
+    alone is infos["known"], [N, known], of every reset and step; where it is missing, values are NaN. All three ways in which
     gymnasium's vector environments reset themselves are understood.
     """
 
@@ -64,7 +67,7 @@ class Player:
 
     def begin(self, seed: int | None = None) -> None:
         """Begin new trials in all environments."""
-        observations, _ = self.env.reset(seed=seed)
+        observations, infos = self.env.reset(seed=seed)
         count = self.env.num_envs
         nothing = torch.zeros(count)
         self._no = torch.zeros(count, dtype=torch.bool)
@@ -72,6 +75,7 @@ class Player:
         self._hidden = self.policy.start(count)
         self._starts, self._resetting, self._over = ~self._no, self._no, self._no
         self._totals = torch.zeros(count, dtype=torch.float64)
+        self._known = self._known_of(infos)
         self._begun = True
 
     @torch.no_grad()
@@ -83,8 +87,9 @@ class Player:
         rows: list[tuple[Tensor, ...]] = []
         for _ in range(steps):
             seen, starts, resetting = self._input, self._starts, self._resetting
-            outputs, value, self._hidden = self.policy(seen[:, None], self._hidden, starts[:, None])
-            outputs, value = outputs[:, 0], value[:, 0]
+            known = self._known
+            states, self._hidden = self.policy(seen[:, None], self._hidden, starts[:, None])
+            outputs, value = self.policy.actor(states[:, 0]), self.policy.value(states[:, 0], known)
             action = self.policy.heads.sample(outputs, self.generator, greedy=greedy)
             reward, over, cut = self._step(action)
             played = ~resetting
@@ -93,10 +98,11 @@ class Player:
             returns.append(self._totals[over])
             self._totals = torch.where(over, 0.0, self._totals)
             log_prob = self.policy.heads.log_prob(outputs, action)
-            rows.append((seen, starts, action, log_prob, value, reward, over, cut, played))
+            rows.append((seen, starts, action, log_prob, value, reward, over, cut, known, played))
         names = (torch.stack(each, 1) for each in zip(*rows, strict=True))
-        inputs, starts, actions, log_prob, values, rewards, ends, cut, played = names
-        following = self.policy(self._input[:, None], self._hidden, self._starts[:, None])[1]
+        inputs, starts, actions, log_prob, values, rewards, ends, cut, known, played = names
+        states, _ = self.policy(self._input[:, None], self._hidden, self._starts[:, None])
+        following = self.policy.value(states, self._known[:, None])
         after = torch.where(ends, cut, torch.cat([values[:, 1:], following], 1))
         return Rollout(
             inputs,
@@ -108,6 +114,7 @@ class Player:
             rewards.float(),
             ends,
             after,
+            known,
             played,
             torch.cat(returns),
         )
@@ -123,13 +130,15 @@ class Player:
         over = torch.as_tensor(np.asarray(infos["trial_over"])) if "trial_over" in infos else done
         limited = over & torch.as_tensor(np.asarray(truncated)) & ~torch.as_tensor(np.asarray(terminated))
         cut = torch.zeros(len(reward))
-        final = observations
+        final, final_infos = observations, infos
+        self._known = self._known_of(infos)
         if bool(done.any()) and self.mode == AutoresetMode.DISABLED:
-            observations, _ = self.env.reset(options={"reset_mask": done.numpy()})
+            observations, after = self.env.reset(options={"reset_mask": done.numpy()})
+            self._known = self._known_of(after)
         elif self.mode == AutoresetMode.SAME_STEP:
-            final = infos.get("final_obs")
+            final, final_infos = infos.get("final_obs"), infos.get("final_info", {})
         if bool(limited.any()):
-            cut[limited] = self._values_of(final, limited, action, reward)
+            cut[limited] = self._values_of(final, self._known_of(final_infos), limited, action, reward)
         shown = done
         self._starts = over
         if (
@@ -144,7 +153,17 @@ class Player:
             self._input[self._starts, -policy.heads.encoded - 2 :] = 0.0
         return reward, over, cut
 
-    def _values_of(self, final: Any, rows: Tensor, action: Tensor, reward: Tensor) -> Tensor:
+    def _known_of(self, infos: dict[str, Any]) -> Tensor:
+        """What is known in training alone, [N, known]."""
+        shape = (self.env.num_envs, self.policy.known)
+        if not self.policy.known or "known" not in infos:
+            return torch.full(shape, torch.nan)
+        known = torch.as_tensor(np.asarray(infos["known"], np.float32))
+        if known.shape != shape:
+            raise ValueError(f"[rl2] expected infos['known'] of shape {shape}, got {tuple(known.shape)}")
+        return known
+
+    def _values_of(self, final: Any, known: Tensor, rows: Tensor, action: Tensor, reward: Tensor) -> Tensor:
         """The values, [rows], of the last observations of trials that were cut off.
 
         Raises:
@@ -162,8 +181,8 @@ class Player:
         else:
             chosen = np.asarray(final)[index]
         seen = self.policy.see(chosen, action[rows], reward[rows], torch.ones(len(index), dtype=torch.bool))
-        values: Tensor = self.policy(seen[:, None], self._hidden[rows])[1][:, 0]
-        return values
+        states, _ = self.policy(seen[:, None], self._hidden[rows])
+        return self.policy.value(states[:, 0], known[rows])
 
 
 def play(

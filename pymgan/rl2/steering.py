@@ -124,8 +124,8 @@ class PolicySteering:
         never = torch.zeros(count, dtype=torch.bool)
         reward = torch.zeros(count) if self._action is None else loop.shown_reward
         seen = policy.see(loop.observation().numpy(), self._action, reward, never)
-        outputs, _, self._hidden = policy(seen[:, None], self._hidden)
-        self._action = policy.heads.sample(outputs[:, 0], torch.Generator(), greedy=True)
+        states, self._hidden = policy(seen[:, None], self._hidden)
+        self._action = policy.heads.sample(policy.actor(states[:, 0]), torch.Generator(), greedy=True)
         action = policy.heads.to_environment(self._action)
         loop.offset = loop.controls.moved(loop.offset, torch.as_tensor(action["change"]))
         kind, ratio = torch.as_tensor(action["optimiser"]), torch.as_tensor(action["ratio"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from gymnasium import spaces
 
@@ -32,22 +30,17 @@ class BernoulliBandits(KnownProblems):
         whole("arms", arms, least=1)
         whole("pulls", pulls, least=1)
         self.arms = arms
-        super().__init__(
-            num_envs, spaces.Discrete(1), spaces.Discrete(arms), trial_steps=pulls, reward=reward
-        )
+        super().__init__(num_envs, spaces.Discrete(1), arms, episode_steps=pulls, episodes=1, reward=reward)
 
-    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
-        """Pull one arm, int [N], of every bandit."""
-        chance = self.chances[np.arange(self.num_envs), actions]
-        paid = (self.np_random.random(self.num_envs) < chance).astype(np.float64)
-        rewards, infos = self._told(paid, self.chances.max(1) - chance)
-        self._pulled += 1
-        ended = np.full(self.num_envs, self._pulled == self.trial_steps)
-        if ended[0]:
-            self._draw()
-        return np.zeros(self.num_envs, np.int64), rewards, ended, np.zeros_like(ended), infos
-
-    def _draw(self) -> Array:
-        self._pulled = 0
+    def _draw(self) -> None:
         self.chances = self.np_random.random((self.num_envs, self.arms))
+
+    def _observe(self) -> Array:
         return np.zeros(self.num_envs, np.int64)
+
+    def _worth(self) -> Array:
+        return self.chances
+
+    def _act(self, actions: Array) -> Array:
+        chance = self.chances[np.arange(self.num_envs), actions]
+        return (self.np_random.random(self.num_envs) < chance).astype(np.float64)

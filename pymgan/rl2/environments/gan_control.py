@@ -110,6 +110,7 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
         self.single_action_space = action_space(controls)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self.known = 2
         self.scale = self._measure() if scale is None else scale
         number("scale", self.scale, low=0.0)
 
@@ -126,7 +127,7 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
         self._loop = self._begin(batch, phi, offset)
         self._query = self._queries_of(batch)
         self._distance = self._first = self._loop.distance(self._query)
-        return self._loop.observation().numpy(), {}
+        return self._loop.observation().numpy(), {"known": self._told()}
 
     def step(self, actions: dict[str, Array]) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """One action of every task: {"change": [N, 2], "optimiser": [N], "ratio": [N]}."""
@@ -146,6 +147,7 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
         if bool(ended.any()):
             infos["final_obs"] = loop.observation().numpy()
             self._renew(ended)
+        infos["known"] = self._told()
         return (
             self._loop.observation().numpy(),
             reward.numpy(),
@@ -153,6 +155,11 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
             np.zeros(self.num_envs, bool),
             infos,
         )
+
+    def _told(self) -> Array:
+        """The distance now and at the start, [N, 2]."""
+        told: Array = torch.stack([self._distance, self._first], 1).cpu().numpy() / self.scale
+        return told
 
     def _renew(self, rows: Tensor) -> None:
         """New tasks where rows, bool [N], is True."""

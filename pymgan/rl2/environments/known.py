@@ -18,18 +18,26 @@ REWARDS = ("paid", "regret")
 
 
 class KnownProblems(VectorEnv[Array, Array, Array]):
-    """N problems, drawn for each trial anew, all trials equally long.
+    """N problems, drawn for each trial anew; all trials are equally long, and so are their episodes.
 
     With the reward "regret" an action's reward is its value less that of the best action, Q*(s, a) - V*(s), for one who knows
-    the problem, and what was paid is in infos["seen_reward"], float [N]. The expected return of a trial is then that of what is
-    paid less V* at its start (the terms V* - Q* telescope), which no action changes: the same policies are good, and what is
-    learned from is not noisy. It is for training; what a policy is worth, "paid" says.
+    the problem. The expected return of a trial is then that of what is paid less V* at its start (the terms V* - Q* telescope),
+    which no action changes: the same policies are good, and what is learned from is not noisy. What was paid is in
+    infos["seen_reward"], float [N], and infos["known"], float32 [N, actions], says how much more than the mean action each is
+    worth next. It is for training; what a policy is worth, "paid" says.
+
+    Every step says in infos["trial_over"], bool [N], whether the trial ended too.
 
     Args:
         num_envs: N.
-        observations, actions: spaces of one problem.
-        trial_steps: steps of a trial.
+        observations: space of one problem's.
+        actions: how many there are.
+        episode_steps, episodes: of a trial.
         reward: "paid" or "regret".
+
+    Attributes:
+        trial_steps: steps of a trial.
+        known: numbers in a row of infos["known"].
     """
 
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # type: ignore[misc]
@@ -38,30 +46,76 @@ class KnownProblems(VectorEnv[Array, Array, Array]):
         self,
         num_envs: int,
         observations: spaces.Space[Any],
-        actions: spaces.Space[Any],
+        actions: int,
         *,
-        trial_steps: int,
+        episode_steps: int,
+        episodes: int,
         reward: str,
     ) -> None:
         whole("num_envs", num_envs, least=1)
         if reward not in REWARDS:
             raise ValueError(f"[rl2] expected reward {' or '.join(map(repr, REWARDS))}, got {reward!r}")
-        self.num_envs, self.trial_steps, self.reward = num_envs, trial_steps, reward
-        self.single_observation_space, self.single_action_space = observations, actions
+        self.num_envs, self.reward = num_envs, reward
+        self.episode_steps, self.trial_steps = episode_steps, episode_steps * episodes
+        self.known = actions if reward == "regret" else 0
+        self.single_observation_space, self.single_action_space = observations, spaces.Discrete(actions)
         self.observation_space = batch_space(observations, num_envs)
-        self.action_space = batch_space(actions, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.time = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """New problems everywhere."""
         super().reset(seed=seed)
-        return self._draw(), {}
+        self._new_trial()
+        return self._observe(), self._told()
 
-    def _draw(self) -> Array:
-        """New problems; the first observations."""
+    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """One action, int [N], in every problem."""
+        rows = np.arange(self.num_envs)
+        if self.reward == "regret":
+            worth = self._worth()
+            rewards = worth[rows, actions] - worth.max(1)
+            infos = {"seen_reward": self._act(actions)}
+        else:
+            rewards, infos = self._act(actions), {}
+        self.time += 1
+        ended, over = self.time % self.episode_steps == 0, self.time == self.trial_steps
+        if over:
+            self._new_trial()
+        elif ended:
+            self._begin()
+        everywhere = np.ones(self.num_envs, bool)
+        infos |= {"trial_over": everywhere & over, **self._told()}
+        return self._observe(), rewards, everywhere & ended, ~everywhere, infos
+
+    def _new_trial(self) -> None:
+        self.time = 0
+        self._draw()
+        self._begin()
+
+    def _told(self) -> dict[str, Any]:
+        if self.reward == "paid":
+            return {}
+        worth = self._worth()
+        return {"known": (worth - worth.mean(1, keepdims=True)).astype(np.float32)}
+
+    def _draw(self) -> None:
+        """New problems."""
         raise NotImplementedError
 
-    def _told(self, paid: Array, regret: Array) -> tuple[Array, dict[str, Any]]:
-        """A step's rewards and infos, of what was paid and how much worse than the best the actions were, both [N]."""
-        return (paid, {}) if self.reward == "paid" else (-regret, {"seen_reward": paid})
+    def _begin(self) -> None:
+        """A new episode."""
+
+    def _observe(self) -> Array:
+        """What there is to see before an action."""
+        raise NotImplementedError
+
+    def _worth(self) -> Array:
+        """Q* of every action now, [N, actions], but for what is the same for all actions of a problem."""
+        raise NotImplementedError
+
+    def _act(self, actions: Array) -> Array:
+        """Do what the actions, int [N], do; what they were paid, float [N]."""
+        raise NotImplementedError

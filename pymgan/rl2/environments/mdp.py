@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from gymnasium import spaces
 
@@ -63,36 +61,35 @@ class TabularMDPs(KnownProblems):
         super().__init__(
             num_envs,
             spaces.Discrete(states),
-            spaces.Discrete(actions),
-            trial_steps=horizon * episodes,
+            actions,
+            episode_steps=horizon,
+            episodes=episodes,
             reward=reward,
         )
-        self._state, self._time = np.zeros(num_envs, np.int64), 0
 
-    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
-        """One transition in every process. infos["trial_over"], bool [N], says where the trial ended too."""
-        rows, before = np.arange(self.num_envs), self._state
-        paid = self.means[rows, before, actions] + self.np_random.standard_normal(self.num_envs)
-        reached = self._cumulative[rows, before, actions] < self.np_random.random((self.num_envs, 1))
-        self._state = np.minimum(reached.sum(1), self.states - 1)  # a sum of 1 - 1e-16 must not lead outside
-        rewards, infos = self._told(paid, self._regret[rows, self._time % self.horizon, before, actions])
-        self._time += 1
-        ended = np.full(self.num_envs, self._time % self.horizon == 0)
-        over = np.full(self.num_envs, self._time == self.trial_steps)
-        if over[0]:
-            self._draw()
-        elif ended[0]:
-            self._state = np.zeros(self.num_envs, np.int64)
-        return self._state.copy(), rewards, ended, np.zeros_like(ended), {**infos, "trial_over": over}
-
-    def _draw(self) -> Array:
+    def _draw(self) -> None:
         shape = (self.num_envs, self.states, self.actions)
         random = self.np_random
         self.transitions = random.standard_exponential((*shape, self.states))
         self.transitions /= self.transitions.sum(-1, keepdims=True)
         self._cumulative = self.transitions.cumsum(-1)
         self.means = 1 + random.standard_normal(shape)
-        worth = plan(self.transitions, self.means, self.horizon)
-        self._regret = worth.max(3, keepdims=True) - worth
-        self._state, self._time = np.zeros(self.num_envs, np.int64), 0
-        return np.zeros(self.num_envs, np.int64)
+        if self.reward == "regret":
+            self._plan = plan(self.transitions, self.means, self.horizon)
+
+    def _begin(self) -> None:
+        self._state = np.zeros(self.num_envs, np.int64)
+
+    def _observe(self) -> Array:
+        return self._state.copy()
+
+    def _worth(self) -> Array:
+        worth: Array = self._plan[np.arange(self.num_envs), self.time % self.horizon, self._state]
+        return worth
+
+    def _act(self, actions: Array) -> Array:
+        rows, before = np.arange(self.num_envs), self._state
+        paid = self.means[rows, before, actions] + self.np_random.standard_normal(self.num_envs)
+        reached = self._cumulative[rows, before, actions] < self.np_random.random((self.num_envs, 1))
+        self._state = np.minimum(reached.sum(1), self.states - 1)  # a sum of 1 - 1e-16 must not lead outside
+        return paid
