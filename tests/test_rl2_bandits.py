@@ -228,7 +228,7 @@ def test_a_long_trial_is_learned_after_shorter_ones(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Learner, "run", follow)
     study.train(3, 100, updates=100)
     study.train(3, 10, updates=100)
-    assert lengths == [(10, 15), (30, 30), (100, 100), (10, 100)]
+    assert lengths == [(10, 10), (30, 20), (100, 100), (10, 100)]
 
 
 def test_bad_input_is_one_line() -> None:

@@ -53,7 +53,7 @@ class Counting(VectorEnv[Any, Any, Any]):
         self.waiting = done
         seen = self.seen()
         if self.mode == AutoresetMode.SAME_STEP and done.any():
-            infos |= {"final_obs": seen, "final_info": {"known": seen}}
+            infos["final_obs"] = seen
             self.begin(done)
             seen = self.seen()
         infos["known"] = seen
@@ -112,39 +112,57 @@ def test_memory_lasts_for_a_trial_and_no_longer(mode: AutoresetMode) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_is_known_belongs_to_the_step_that_follows_it(mode: AutoresetMode) -> None:
-    policy, rollout = rollout_of(Counting(mode, per_trial=2), 24, known=1)
+    _, rollout = rollout_of(Counting(mode, per_trial=2), 24, known=1)
     seen = torch.expm1(rollout.inputs[..., :1])
     torch.testing.assert_close(rollout.known[rollout.played], seen[rollout.played])
-    states, _ = policy(rollout.inputs, rollout.hidden, rollout.starts)
-    torch.testing.assert_close(policy.value(states, rollout.known), rollout.values)
-    assert not torch.allclose(policy.value(states, rollout.known + 1), rollout.values)
-    assert policy.value(states).isnan().all()
     with pytest.raises(ValueError, match=r"expected infos\['known'\] of shape \(2, 3\), got \(2, 1\)"):
         rollout_of(Counting(mode), 24, known=3)
 
 
-def test_values_are_missing_where_nothing_is_known() -> None:
+def test_who_only_plays_need_not_know() -> None:
     env = BernoulliBandits(4, arms=3, pulls=5)
     policy = Policy(env.single_observation_space, env.single_action_space, hidden=6, known=3)
-    assert Player(env, policy, seed=0).play(5).values.isnan().all()
-    assert play(env, policy, trials=8).isfinite().all(), "to act, it need not be"
+    assert play(env, policy, trials=8).isfinite().all()
+    optimiser = torch.optim.Adam(policy.parameters())
+    with pytest.raises(ValueError, match=r"expected infos\['known'\] with 3 numbers"):
+        PPO().update(
+            policy, optimiser, Player(env, policy, seed=0).play(5), done=0.0, generator=torch.Generator()
+        )
+
+
+def test_the_hidden_state_learns_to_tell_what_is_known() -> None:
+    """As well as the posterior means of the arms do, for whoever has seen the same pulls."""
+    env = BernoulliBandits(256, arms=3, pulls=12, reward="regret")
+    learner = Learner(env, PPO(minibatches=8, lr=1e-2), updates=60, hidden=24, seed=1)
+    learner.run()
+    player = Player(env, learner.policy, seed=5)
+    player.begin(5)
+    rollout = player.play(12)
+    states, _ = learner.policy(rollout.inputs, rollout.hidden)
+    assert learner.policy.guess is not None
+    told = learner.policy.guess(states[:, -1])[:, :3]
+    pulled = torch.nn.functional.one_hot(rollout.actions[:, :-1, 0].long(), 3)
+    won = (pulled * (rollout.inputs[:, 1:, -2:-1] > 0)).sum(1)
+    posterior = (won + 1) / (pulled.sum(1) + 2)
+    known = rollout.known[:, -1]
+    least = float((posterior - posterior.mean(1, keepdim=True) - known).square().mean())
+    assert float((told - known).square().mean().detach()) < 1.1 * least
+    assert float(known.square().mean()) > 1.3 * least
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("known", [0, 1])
-def test_a_time_limit_is_not_an_end(mode: AutoresetMode, known: int) -> None:
+def test_a_time_limit_is_not_an_end(mode: AutoresetMode) -> None:
     """What follows a trial that was cut off is worth what the policy thinks of its last state; of one that ended, nothing."""
-    policy, ended = rollout_of(Counting(mode), 12, known=known)
+    policy, ended = rollout_of(Counting(mode), 12)
     assert not ended.after[ended.ends].any()
-    policy, cut = rollout_of(Counting(mode, truncate=True), 12, known=known)
+    policy, cut = rollout_of(Counting(mode, truncate=True), 12)
     row, step = 1, 2  # the third step of an episode of three
     assert cut.ends[row, step]
     hidden = policy(cut.inputs[:, : step + 1], cut.hidden, cut.starts[:, : step + 1])[1][row : row + 1]
     last = policy.see(
         np.array([[3.0]]), cut.actions[row : row + 1, step], cut.rewards[row : row + 1, step], torch.ones(1)
     )
-    states, _ = policy(last[:, None], hidden)
-    expected = policy.value(states, torch.full((1, 1, known), 3.0))[0, 0]
+    expected = policy.value(policy(last[:, None], hidden)[0])[0, 0]
     torch.testing.assert_close(cut.after[row, step], expected)
 
 
@@ -181,6 +199,27 @@ def test_advantages_are_the_sums_of_the_formula() -> None:
                 if ends[row, later]:
                     break
             assert float(got[row, step]) == pytest.approx(total, abs=1e-5)
+
+
+def test_values_learn_from_a_lambda_of_their_own() -> None:
+    """With 1, from what was paid until the trial's end; without one, from the advantages'."""
+    env = BernoulliBandits(64, arms=3, pulls=6)
+    policy = Policy(env.single_observation_space, env.single_action_space, hidden=6)
+    torch.nn.init.normal_(policy.critic.weight)
+    rollout = Player(env, policy, seed=0).play(6)
+    to_go = rollout.rewards.flip(1).cumsum(1).flip(1)
+    next_step = rollout.rewards + rollout.after
+    before = policy.state_dict()
+    for ppo, target in (
+        (PPO(trace=0.0, value_trace=1.0, value_clip=None, epochs=1, minibatches=1), to_go),
+        (PPO(trace=0.0, value_clip=None, epochs=1, minibatches=1), next_step),
+    ):
+        fresh = Policy(env.single_observation_space, env.single_action_space, hidden=6)
+        fresh.load_state_dict(before)
+        optimiser = torch.optim.Adam(fresh.parameters())
+        said = ppo.update(fresh, optimiser, rollout, done=0.0, generator=torch.Generator())
+        expected = ((rollout.values - target) / fresh.value_scale).square().mean()
+        assert said["value_loss"] == pytest.approx(float(expected), rel=1e-3)
 
 
 def test_learning_is_repeated_to_the_bit_also_when_it_is_cut_in_two() -> None:

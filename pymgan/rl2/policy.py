@@ -17,8 +17,6 @@ from .spaces import encode, symlog, width
 
 __all__ = ["Policy"]
 
-MIXED = 64  # units of the layer in which a value depends on what is known
-
 
 class Policy(nn.Module):
     """A GRU that sees (observation, previous action, previous reward, done flag) and says a distribution and a value.
@@ -26,9 +24,8 @@ class Policy(nn.Module):
     Nothing but its hidden state, [N, hidden], is carried from step to step. Whoever plays it keeps the state over the episodes of
     a trial and sets it to zero before the next trial.
 
-    Where more is known in training than the policy will see, its value may depend on that too, and it has to be guessed from the
-    hidden state, which learns by that what is worth remembering (Humplik et al. 2019, arXiv 1905.06424). Actions depend on
-    neither.
+    Where more is known in training than the policy will see, the hidden state has to tell it, which teaches it what is worth
+    remembering (Humplik et al. 2019, arXiv 1905.06424). Neither actions nor values depend on it.
 
     Args:
         observations: space of one observation.
@@ -53,8 +50,7 @@ class Policy(nn.Module):
         self.inputs = width(observations) + self.heads.encoded + 2
         self.gru = nn.GRU(self.inputs, hidden, batch_first=True)
         self.actor = nn.Linear(hidden, self.heads.outputs)
-        self.mixed: nn.Linear | None = nn.Linear(hidden + known, MIXED) if known else None
-        self.critic = nn.Linear(MIXED if known else hidden, 1)
+        self.critic = nn.Linear(hidden, 1)
         self.guess: nn.Linear | None = nn.Linear(hidden, 2 * known) if known else None
         # a uniform policy, a value of zero and a guess of zero to begin with
         for layer in (self.actor, self.critic, self.guess):
@@ -104,12 +100,8 @@ class Policy(nn.Module):
             pieces.append(piece)
         return torch.cat(pieces, 1) if len(pieces) > 1 else pieces[0], hidden
 
-    def value(self, states: Tensor, known: Tensor | None = None) -> Tensor:
-        """Of what follows, [...], in hidden states [..., hidden], where [..., known] is known; NaN where it would have to be."""
-        if self.mixed is not None:
-            if known is None:
-                return torch.full(states.shape[:-1], torch.nan)
-            states = torch.tanh(self.mixed(torch.cat([states, known], -1)))
+    def value(self, states: Tensor) -> Tensor:
+        """Of what follows, [...], in hidden states [..., hidden]."""
         unit: Tensor = self.critic(states).squeeze(-1)
         return self.value_mean + self._unit() * unit
 

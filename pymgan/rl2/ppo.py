@@ -25,6 +25,8 @@ class PPO:
         minibatches: parts of the environments that a pass takes one after the other, each with all its steps in order.
         discount: of a step; 1 because the return of a whole trial is what counts.
         trace: lambda of generalised advantage estimation (Schulman et al. 2015, arXiv 1506.02438).
+        value_trace: lambda of what values learn from; `trace` without. With a larger one values stay right where advantages of a
+            small lambda rest on them (Yuan et al. 2025, arXiv 2503.01491).
         clip: of the probability ratio.
         value_clip: how far a value may move in one rollout, in deviations of the returns; None leaves it free.
         value_weight: of the squared error of the values, in deviations of the returns.
@@ -38,6 +40,7 @@ class PPO:
     minibatches: int = 4
     discount: float = 1.0
     trace: float = 0.9
+    value_trace: float | None = None
     clip: float = 0.2
     value_clip: float | None = 0.5
     value_weight: float = 0.5
@@ -50,8 +53,9 @@ class PPO:
             whole(name, getattr(self, name), least=1)
         for name in ("lr", "value_weight", "belief", "entropy", "clip", "gradient_clip"):
             number(name, getattr(self, name), low=0.0)
-        for name in ("discount", "trace"):
-            number(name, getattr(self, name), low=0.0, below=math.nextafter(1.0, 2.0))
+        for name in ("discount", "trace", "value_trace"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), low=0.0, below=math.nextafter(1.0, 2.0))
         if self.value_clip is not None:
             number("value_clip", self.value_clip, low=0.0)
 
@@ -68,11 +72,20 @@ class PPO:
 
         Returns:
             Means over minibatches: loss, value_loss, surprise, entropy, clipped (the share of ratios that were).
+
+        Raises:
+            ValueError: the policy has to tell what is known, and the environment did not say it.
         """
+        if rollout.known.isnan().any():
+            raise ValueError(
+                f"[rl2] expected infos['known'] with {policy.known} numbers for each environment, got none"
+            )
         for group in optimiser.param_groups:
             group["lr"] = self.lr * (1 - done)
         advantage = advantages(rollout, self.discount, self.trace)
-        target = advantage + rollout.values
+        target = rollout.values + (
+            advantage if self.value_trace is None else advantages(rollout, self.discount, self.value_trace)
+        )
         played = rollout.played
         advantage = (advantage - advantage[played].mean()) / (advantage[played].std() + 1e-8)
         policy.rescale(target[played])
@@ -85,17 +98,16 @@ class PPO:
             for rows in torch.split(order, size):
                 use = played[rows]
                 states, _ = policy(rollout.inputs[rows], rollout.hidden[rows], rollout.starts[rows])
-                outputs, known = policy.actor(states), rollout.known[rows]
+                outputs, values = policy.actor(states), policy.value(states)
                 log_ratio = policy.heads.log_prob(outputs, rollout.actions[rows]) - rollout.log_prob[rows]
                 ratio, gain = log_ratio.exp(), advantage[rows]
                 clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
                 surrogate = torch.minimum(ratio * gain, clipped * gain)[use].mean()
-                values = policy.value(states, known)
                 value_loss = self._value_loss(values, rollout.values[rows], target[rows], scale)[use].mean()
                 entropy = policy.heads.entropy(outputs)[use].mean()
                 loss = -surrogate + self.value_weight * value_loss - self.entropy * (1 - done) * entropy
                 if policy.known:
-                    surprise = policy.surprise(states, known)[use].mean()
+                    surprise = policy.surprise(states, rollout.known[rows])[use].mean()
                     loss = loss + self.belief * surprise
                     totals["surprise"] += float(surprise.detach())
                 optimiser.zero_grad()

@@ -54,8 +54,8 @@ class Player:
 
     An environment whose trials have several episodes says in ``infos["trial_over"]``, bool [N], which trials this step ended;
     of any other, an episode is a trial. What the policy is shown as its last reward is infos["seen_reward"], [N], where the
-    environment gives one, because the true reward will not be there when the policy is used. What a policy is told in training
-    alone is infos["known"], [N, known], of every reset and step; where it is missing, values are NaN. All three ways in which
+    environment gives one, because the true reward will not be there when the policy is used. What is known in training alone
+    is infos["known"], [N, known], of every reset and step. All three ways in which
     gymnasium's vector environments reset themselves are understood.
     """
 
@@ -89,7 +89,7 @@ class Player:
             seen, starts, resetting = self._input, self._starts, self._resetting
             known = self._known
             states, self._hidden = self.policy(seen[:, None], self._hidden, starts[:, None])
-            outputs, value = self.policy.actor(states[:, 0]), self.policy.value(states[:, 0], known)
+            outputs, value = self.policy.actor(states[:, 0]), self.policy.value(states[:, 0])
             action = self.policy.heads.sample(outputs, self.generator, greedy=greedy)
             reward, over, cut = self._step(action)
             played = ~resetting
@@ -102,7 +102,7 @@ class Player:
         names = (torch.stack(each, 1) for each in zip(*rows, strict=True))
         inputs, starts, actions, log_prob, values, rewards, ends, cut, known, played = names
         states, _ = self.policy(self._input[:, None], self._hidden, self._starts[:, None])
-        following = self.policy.value(states, self._known[:, None])
+        following = self.policy.value(states)
         after = torch.where(ends, cut, torch.cat([values[:, 1:], following], 1))
         return Rollout(
             inputs,
@@ -130,15 +130,15 @@ class Player:
         over = torch.as_tensor(np.asarray(infos["trial_over"])) if "trial_over" in infos else done
         limited = over & torch.as_tensor(np.asarray(truncated)) & ~torch.as_tensor(np.asarray(terminated))
         cut = torch.zeros(len(reward))
-        final, final_infos = observations, infos
+        final = observations
         self._known = self._known_of(infos)
         if bool(done.any()) and self.mode == AutoresetMode.DISABLED:
             observations, after = self.env.reset(options={"reset_mask": done.numpy()})
             self._known = self._known_of(after)
         elif self.mode == AutoresetMode.SAME_STEP:
-            final, final_infos = infos.get("final_obs"), infos.get("final_info", {})
+            final = infos.get("final_obs")
         if bool(limited.any()):
-            cut[limited] = self._values_of(final, self._known_of(final_infos), limited, action, reward)
+            cut[limited] = self._values_of(final, limited, action, reward)
         shown = done
         self._starts = over
         if (
@@ -154,16 +154,16 @@ class Player:
         return reward, over, cut
 
     def _known_of(self, infos: dict[str, Any]) -> Tensor:
-        """What is known in training alone, [N, known]."""
+        """What is known in training alone, [N, known]; NaN where the environment does not say it."""
         shape = (self.env.num_envs, self.policy.known)
-        if not self.policy.known or "known" not in infos:
+        if not self.policy.known or "known" not in infos:  # who only plays need not know it
             return torch.full(shape, torch.nan)
         known = torch.as_tensor(np.asarray(infos["known"], np.float32))
         if known.shape != shape:
             raise ValueError(f"[rl2] expected infos['known'] of shape {shape}, got {tuple(known.shape)}")
         return known
 
-    def _values_of(self, final: Any, known: Tensor, rows: Tensor, action: Tensor, reward: Tensor) -> Tensor:
+    def _values_of(self, final: Any, rows: Tensor, action: Tensor, reward: Tensor) -> Tensor:
         """The values, [rows], of the last observations of trials that were cut off.
 
         Raises:
@@ -182,7 +182,7 @@ class Player:
             chosen = np.asarray(final)[index]
         seen = self.policy.see(chosen, action[rows], reward[rows], torch.ones(len(index), dtype=torch.bool))
         states, _ = self.policy(seen[:, None], self._hidden[rows])
-        return self.policy.value(states[:, 0], known[rows])
+        return self.policy.value(states[:, 0])
 
 
 def play(

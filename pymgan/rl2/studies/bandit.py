@@ -21,8 +21,8 @@ __all__ = ["study", "table"]
 
 STEPS = 51_200  # pulls in a rollout, of as many trials as they make
 UPDATES = 300
-SHORT, LONGER, SHARE = 10, 3, 0.15  # see `train`
-LEARNING = PPO(epochs=4, minibatches=16, trace=0.98, entropy=0.02)
+SHORT, LONGER, SHARE = 10, 3, 0.1  # see `train`
+LEARNING = PPO(epochs=4, minibatches=16, trace=0.4, value_trace=1.0, entropy=0.1)
 TEST_SEED, TUNE_SEED = 1_000_001, 1_000_003  # no trial of training begins with either
 
 
@@ -37,7 +37,7 @@ def train(
 ) -> Policy:
     """A policy that has learned from regrets (`KnownProblems`).
 
-    Long trials come after shorter ones, of 10, 30, 90, ... pulls, with 15 % of the updates each: to remember which arm paid is
+    Long trials come after shorter ones, of 10, 30, 90, ... pulls, with a tenth of the updates each: to remember which arm paid is
     learned where little else is to be told apart, and to explore for a long time by who remembers.
     """
     lengths: list[int] = []

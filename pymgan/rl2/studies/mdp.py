@@ -44,7 +44,7 @@ def study(
     trials = max(64, STEPS // (horizon * episodes))
     policy = learn(
         TabularMDPs(trials, **shape, reward="regret"),
-        PPO(epochs=4, minibatches=16, trace=0.98, entropy=0.02),
+        PPO(epochs=4, minibatches=16, trace=0.4, value_trace=1.0, entropy=0.05),
         updates=updates,
         hidden=hidden,
         seed=seed,
