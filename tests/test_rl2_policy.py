@@ -120,8 +120,17 @@ def test_a_guess_is_judged_by_its_density() -> None:
     assert policy.actor.weight.grad is None
 
 
+def test_a_critic_with_a_layer_of_its_own_is_not_linear() -> None:
+    states = torch.randn(7, 8)
+    for critic in (0, 5):
+        policy = Policy(spaces.Discrete(3), spaces.Discrete(2), hidden=8, critic=critic)
+        torch.nn.init.normal_(policy.critic.weight)
+        middle, ends = policy.value(2 * states), policy.value(states) + policy.value(3 * states)
+        assert torch.allclose(2 * middle, ends, atol=1e-5) == (critic == 0)
+
+
 def test_a_policy_is_saved_and_loaded(tmp_path: Path) -> None:
-    first, second = (Policy(MIXED, spaces.Discrete(2), hidden=4) for _ in range(2))
+    first, second = (Policy(MIXED, spaces.Discrete(2), hidden=4, known=2, critic=3) for _ in range(2))
     first.save(tmp_path / "policy")
     second.load(tmp_path / "policy")
     for a, b in zip(first.parameters(), second.parameters(), strict=True):

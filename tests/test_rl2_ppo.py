@@ -256,8 +256,9 @@ def test_a_better_arm_is_found_within_a_trial() -> None:
     assert torch.equal(returns, again)
 
 
-def test_values_stay_what_they_are_when_their_units_change() -> None:
-    policy = Policy(spaces.Discrete(3), spaces.Discrete(2), hidden=8)
+@pytest.mark.parametrize("critic", [0, 5])
+def test_values_stay_what_they_are_when_their_units_change(critic: int) -> None:
+    policy = Policy(spaces.Discrete(3), spaces.Discrete(2), hidden=8, critic=critic)
     torch.nn.init.normal_(policy.critic.weight)
     inputs, hidden = torch.randn(4, 5, policy.inputs), policy.start(4)
     before = policy.value(policy(inputs, hidden)[0])

@@ -54,6 +54,7 @@ class Learner:
         *,
         updates: int,
         hidden: int = 64,
+        critic: int = 0,
         rollout: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -66,6 +67,7 @@ class Learner:
                 env.single_action_space,
                 hidden=hidden,
                 known=getattr(env, "known", 0),
+                critic=critic,
             )
         self.optimiser = torch.optim.Adam(self.policy.parameters(), lr=ppo.lr)
         self.enter(env, rollout=rollout)
@@ -133,6 +135,7 @@ def learn(
     *,
     updates: int,
     hidden: int = 64,
+    critic: int = 0,
     rollout: int | None = None,
     seed: int = 0,
     callback: Callable[[Update], None] | None = None,
@@ -143,7 +146,7 @@ def learn(
         env: a gymnasium vector environment; what a trial is there, `Player` says.
         ppo: how to learn from a rollout.
         updates: rollouts to play and learn from.
-        hidden: of the policy.
+        hidden, critic: of the policy.
         rollout: steps of a rollout; by default a whole trial where the environment has an attribute `trial_steps`, else 32.
         seed: of weights, environment and draws.
         callback: called after every update.
@@ -151,5 +154,7 @@ def learn(
     Returns:
         The policy after the last update.
     """
-    learner = Learner(env, ppo or PPO(), updates=updates, hidden=hidden, rollout=rollout, seed=seed)
+    learner = Learner(
+        env, ppo or PPO(), updates=updates, hidden=hidden, critic=critic, rollout=rollout, seed=seed
+    )
     return learner.run(callback)

@@ -32,6 +32,7 @@ class Policy(nn.Module):
         actions: space of one action.
         hidden: numbers in the hidden state.
         known: numbers that are known in training.
+        critic: units of a layer of the critic's own; with 0 a value is linear in the hidden state.
     """
 
     def __init__(
@@ -41,16 +42,19 @@ class Policy(nn.Module):
         *,
         hidden: int = 64,
         known: int = 0,
+        critic: int = 0,
     ) -> None:
         super().__init__()
         whole("hidden", hidden, least=1)
-        whole("known", known, least=0)
+        for name, value in (("known", known), ("critic", critic)):
+            whole(name, value, least=0)
         self.observations, self.hidden, self.known = observations, hidden, known
         self.heads = Heads(actions)
         self.inputs = width(observations) + self.heads.encoded + 2
         self.gru = nn.GRU(self.inputs, hidden, batch_first=True)
         self.actor = nn.Linear(hidden, self.heads.outputs)
-        self.critic = nn.Linear(hidden, 1)
+        self.judging: nn.Linear | None = nn.Linear(hidden, critic) if critic else None
+        self.critic = nn.Linear(critic or hidden, 1)
         self.guess: nn.Linear | None = nn.Linear(hidden, 2 * known) if known else None
         # a uniform policy, a value of zero and a guess of zero to begin with
         for layer in (self.actor, self.critic, self.guess):
@@ -102,6 +106,8 @@ class Policy(nn.Module):
 
     def value(self, states: Tensor) -> Tensor:
         """Of what follows, [...], in hidden states [..., hidden]."""
+        if self.judging is not None:
+            states = torch.tanh(self.judging(states))
         unit: Tensor = self.critic(states).squeeze(-1)
         return self.value_mean + self._unit() * unit
 
@@ -156,4 +162,5 @@ class Policy(nn.Module):
             "actions": str(self.heads.space),
             "hidden": self.hidden,
             "known": self.known,
+            "critic": self.critic.in_features if self.judging is not None else 0,
         }

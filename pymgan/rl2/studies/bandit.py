@@ -22,7 +22,7 @@ __all__ = ["study", "table"]
 STEPS = 51_200  # pulls in a rollout, of as many trials as they make
 UPDATES = 300
 SHORT, LONGER, SHARE = 10, 3, 0.1  # see `train`
-LEARNING = PPO(epochs=4, minibatches=16, trace=0.4, value_trace=1.0, entropy=0.1)
+LEARNING = PPO(epochs=4, minibatches=16, trace=0.4, value_trace=1.0, value_clip=None, entropy=0.1)
 TEST_SEED, TUNE_SEED = 1_000_001, 1_000_003  # no trial of training begins with either
 
 
@@ -47,7 +47,7 @@ def train(
         BernoulliBandits(max(256, STEPS // length), arms=arms, pulls=length, reward="regret")
         for length in (*lengths, pulls)
     ]
-    learner = Learner(envs[0], LEARNING, updates=updates, hidden=hidden, seed=seed)
+    learner = Learner(envs[0], LEARNING, updates=updates, hidden=hidden, critic=hidden, seed=seed)
     for number, env in enumerate(envs[1:], 1):
         learner.run(callback, until=round(number * SHARE * updates))
         learner.enter(env)
