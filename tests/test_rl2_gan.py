@@ -19,6 +19,7 @@ from face import tiny_gan, tiny_run
 import pymgan
 from pymgan.contract import Data, Rng, Schedule
 from pymgan.rl2 import Controls, Update, learn, training
+from pymgan.rl2.__main__ import main
 from pymgan.rl2.comparison import Bench, best_schedule, table, to_json
 from pymgan.rl2.controlled import ControlledLoop
 from pymgan.rl2.controls import OBSERVATIONS, REFERENCE
@@ -466,3 +467,8 @@ def test_an_engine_without_the_optimisers_is_refused(phi: torch.Tensor) -> None:
     plain = pymgan.compile(tiny_gan(), fakes=4, reals=4, engine="cpu")
     with pytest.raises(ValueError, match="expected an engine compiled with optimisers="):
         loop_of(plain, phi, batch())
+
+
+def test_a_controller_and_sources_to_learn_one_from_are_too_much(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gan", "--run", "a", "--controller", "b", "--sources", "c"]) == 2
+    assert "expected --controller or --sources, got both" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from ..rollout import play
 __all__ = ["study", "table"]
 
 STEPS = 51_200  # pulls in a rollout, of as many trials as they make
-UPDATES = 300
+UPDATES = None  # see `study`
 SHORT, LONGER, SHARE = 10, 3, 0.1  # see `train`
 LEARNING = PPO(epochs=4, minibatches=16, trace=0.4, value_trace=1.0, value_clip=None, entropy=0.1)
 TEST_SEED, TUNE_SEED = 1_000_001, 1_000_003  # no trial of training begins with either
@@ -40,12 +40,9 @@ def train(
     Long trials come after shorter ones, of 10, 30, 90, ... pulls, with a tenth of the updates each: to remember which arm paid is
     learned where little else is to be told apart, and to explore for a long time by who remembers.
     """
-    lengths: list[int] = []
-    while 2 * SHORT * LONGER ** len(lengths) < pulls:
-        lengths.append(SHORT * LONGER ** len(lengths))
     envs = [
         BernoulliBandits(max(256, STEPS // length), arms=arms, pulls=length, reward="regret")
-        for length in (*lengths, pulls)
+        for length in (*_shorter(pulls), pulls)
     ]
     learner = Learner(envs[0], LEARNING, updates=updates, hidden=hidden, critic=hidden, seed=seed)
     for number, env in enumerate(envs[1:], 1):
@@ -54,17 +51,27 @@ def train(
     return learner.run(callback)
 
 
+def _shorter(pulls: int) -> list[int]:
+    """Lengths of the trials that are learned before."""
+    lengths: list[int] = []
+    while 2 * SHORT * LONGER ** len(lengths) < pulls:
+        lengths.append(SHORT * LONGER ** len(lengths))
+    return lengths
+
+
 def study(
     arms: int = 5,
     pulls: int = 10,
     *,
     problems: int = 20_000,
-    updates: int = UPDATES,
+    updates: int | None = UPDATES,
     hidden: int = 64,
     seed: int = 0,
     callback: Callable[[Update], None] | None = None,
 ) -> dict[str, Any]:
     """Train from scratch, then play fresh problems greedily; the baselines play the same ones.
+
+    By default there are 300 updates, 600 where shorter trials come first.
 
     Returns:
         Mean returns of a trial: return, optimum (None where it cannot be computed), thompson, ucb1 (with a prior start and the
@@ -72,6 +79,8 @@ def study(
         return_ci95, problems, train_s, and wall_s of everything.
     """
     started = time.perf_counter()
+    if updates is None:
+        updates = 600 if _shorter(pulls) else 300
     policy = train(arms, pulls, updates=updates, hidden=hidden, seed=seed, callback=callback)
     trained = time.perf_counter() - started
     env = BernoulliBandits(problems, arms=arms, pulls=pulls)
