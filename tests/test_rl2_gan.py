@@ -278,16 +278,18 @@ def test_outcomes_tell_failures_from_success(engine: pymgan.Engine, phi: torch.T
     assert "still" in table(to_json({"still": still, "wild": wild}, "still"), "still")
 
 
-def test_a_controller_is_saved_loaded_and_used_elsewhere(tmp_path: Path) -> None:
-    game = tiny_gan()
+@pytest.mark.parametrize("belief", [0.0, 0.3])
+def test_a_controller_is_saved_loaded_and_used_elsewhere(tmp_path: Path, belief: float) -> None:
+    game, recipe = tiny_gan(), replace(RECIPE, ppo=replace(RECIPE.ppo, belief=belief))
     engine = pymgan.compile(game, fakes=4, reals=4, **RECIPE.inner_loop(), engine="cpu", threads=1)
     said: list[Update] = []
     start = game.parameters_vector()
-    learned = RECIPE.learn(engine, get("rings").split("train"), start, shots=4, callback=said.append)
+    learned = recipe.learn(engine, get("rings").split("train"), start, shots=4, callback=said.append)
     assert [update.number for update in said] == [0, 1, 2]
+    assert (said[-1].metrics["surprise"] != 0) == (belief > 0)
     learned.save(tmp_path / "controller")
     loaded = pymgan.Controller.load(tmp_path / "controller")
-    assert loaded.recipe == RECIPE
+    assert loaded.recipe == recipe
     tasks = batch(3, split="test")
     first, second = (c.adapt(engine, start, tasks.support, tasks.ids) for c in (learned, loaded))
     assert torch.equal(first.phi, second.phi)

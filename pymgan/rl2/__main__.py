@@ -71,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name in ("steps", "updates", "tasks_per_update"):
         add("--" + name.replace("_", "-"), type=int, default=getattr(default, name))
+    add(
+        "--belief",
+        type=float,
+        default=default.ppo.belief,
+        help="how much the hidden state has to tell the distance to validation samples, which it does not see",
+    )
     add("--spread", type=float, default=default.spread, help="log range in which every task's rates begin")
     add("--test-tasks", type=int, default=gan.TEST_TASKS)
     add("--seed", type=int, default=0)
@@ -108,6 +114,7 @@ def _gan(
     run: str,
     controller: str | None,
     sources: Sequence[str],
+    belief: float,
     spread: float,
     test_tasks: int,
     seed: int,
@@ -126,7 +133,8 @@ def _gan(
     if controller is not None and sources:
         raise ValueError("[rl2] expected --controller or --sources, got both")
     given = None if controller is None else Controller.load(controller)
-    recipe = replace(given.recipe if given else RL2(), spread=spread, **({} if given else numbers))
+    fresh = replace(RL2(), ppo=replace(RL2().ppo, belief=belief), **numbers)
+    recipe = replace(given.recipe if given else fresh, spread=spread)
 
     def setting_of(folder: str, *, wide: bool = True) -> gan.Setting:
         opened = runs.load(folder)

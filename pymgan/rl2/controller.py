@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["KIND", "RL2", "Controller"]
 
 KIND = "controller"
-GAN_PPO = PPO(lr=3e-3, epochs=4, entropy=0.003)
+GAN_PPO = PPO(lr=3e-3, epochs=4, belief=0.0, entropy=0.003)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +217,10 @@ class Controller:
             own = {
                 name.removeprefix("policy."): v for name, v in tensors.items() if name.startswith("policy.")
             }
-            policy = Policy(OBSERVATION_SPACE, action_space(recipe.controls), hidden=recipe.hidden)
+            known = len(own.get("guess.bias", ())) // 2
+            policy = Policy(
+                OBSERVATION_SPACE, action_space(recipe.controls), hidden=recipe.hidden, known=known
+            )
             policy.load_state_dict(own)
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{path} does not fit together ({error})") from error

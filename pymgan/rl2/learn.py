@@ -42,9 +42,11 @@ class Update:
 class Learner:
     """A policy, its optimiser and an environment; every `update` plays and learns once.
 
-    Where the environment has an attribute `known`, that many numbers are known in training alone (`Player`), and where it has an
-    attribute `trial_steps`, an update plays whole trials, which begin anew with a seed of their
-    own, so that the policy, the optimiser's state and the number of updates are all that a stopped run needs to go on.
+    Where the environment has an attribute `known`, that many numbers are known in training alone (`Player`), and the hidden state
+    has to tell them unless `PPO.belief` is 0.
+
+    Where it has an attribute `trial_steps`, an update plays whole trials, which begin anew with a seed of their own, so that the
+    policy, the optimiser's state and the number of updates are all that a stopped run needs to go on.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Learner:
                 env.single_observation_space,
                 env.single_action_space,
                 hidden=hidden,
-                known=getattr(env, "known", 0),
+                known=getattr(env, "known", 0) if ppo.belief > 0 else 0,
                 critic=critic,
             )
         self.optimiser = torch.optim.Adam(self.policy.parameters(), lr=ppo.lr)

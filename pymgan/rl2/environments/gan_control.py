@@ -53,8 +53,8 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
     curve of distances, divided by its length; with "final" it counts once. A task that diverges ends its episode and costs 1.
 
     What the policy sees (`OBSERVATIONS`) needs nothing but the support set, and so does infos["seen_reward"], float [N], which
-    it is
-    shown as its last reward: a policy that was trained here can be used where there are no validation samples.
+    it is shown as its last reward: a policy that was trained here can be used where there are no validation samples. What is
+    known in training alone, infos["known"], float32 [N, 2], is the distance to these, now and at the start, in units of `scale`.
 
     Args:
         engine: compiled with `controls.optimisers` and as many reals as `shots`.
@@ -72,6 +72,7 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
 
     Attributes:
         trial_steps: actions of a trial.
+        known: numbers in a row of infos["known"].
         at_work: seconds that the engine was at work.
     """
 
@@ -158,7 +159,7 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
 
     def _told(self) -> Array:
         """The distance now and at the start, [N, 2]."""
-        told: Array = torch.stack([self._distance, self._first], 1).cpu().numpy() / self.scale
+        told: Array = torch.stack([self._distance, self._first], 1).float().cpu().numpy() / self.scale
         return told
 
     def _renew(self, rows: Tensor) -> None:
