@@ -296,7 +296,7 @@ def test_tabular_episodes_of_a_trial_share_their_process() -> None:
     assert not np.array_equal(process, env.transitions)
 
 
-@pytest.mark.parametrize("name", ["lr", "clip", "entropy"])
+@pytest.mark.parametrize("name", ["lr", "clip", "entropy", "belief", "value_trace"])
 def test_bad_numbers_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"expected {name}"):
         PPO(**{name: -1.0})
