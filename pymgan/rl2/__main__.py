@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .controller import RL2, Controller
+from .controller import GAN_PPO, RL2, Controller
 from .learn import Update
 from .studies import bandit, gan, mdp, minimax
 
@@ -133,8 +133,8 @@ def _gan(
     if controller is not None and sources:
         raise ValueError("[rl2] expected --controller or --sources, got both")
     given = None if controller is None else Controller.load(controller)
-    fresh = replace(RL2(), ppo=replace(RL2().ppo, belief=belief), **numbers)
-    recipe = replace(given.recipe if given else fresh, spread=spread)
+    recipe = given.recipe if given else RL2(ppo=replace(GAN_PPO, belief=belief), **numbers)
+    recipe = replace(recipe, spread=spread)
 
     def setting_of(folder: str, *, wide: bool = True) -> gan.Setting:
         opened = runs.load(folder)

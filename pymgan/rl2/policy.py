@@ -112,7 +112,8 @@ class Policy(nn.Module):
         return self.value_mean + self._unit() * unit
 
     def surprise(self, states: Tensor, known: Tensor) -> Tensor:
-        """How badly hidden states [..., hidden] tell what is known [..., known]: mean -log density of Gaussian guesses, [...]."""
+        """How badly hidden states [..., hidden] tell what is known [..., known]: mean -log density of Gaussian guesses, [...];
+        0 where nothing has to be told."""
         if self.guess is None:
             return torch.zeros(states.shape[:-1])
         guess: Tensor = self.guess(states)

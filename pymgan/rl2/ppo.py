@@ -105,17 +105,16 @@ class PPO:
                 surrogate = torch.minimum(ratio * gain, clipped * gain)[use].mean()
                 value_loss = self._value_loss(values, rollout.values[rows], target[rows], scale)[use].mean()
                 entropy = policy.heads.entropy(outputs)[use].mean()
+                surprise = policy.surprise(states, rollout.known[rows])[use].mean()
                 loss = -surrogate + self.value_weight * value_loss - self.entropy * (1 - done) * entropy
-                if policy.known:
-                    surprise = policy.surprise(states, rollout.known[rows])[use].mean()
-                    loss = loss + self.belief * surprise
-                    totals["surprise"] += float(surprise.detach())
+                loss = loss + self.belief * surprise
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(policy.parameters(), self.gradient_clip)
                 optimiser.step()
                 totals["loss"] += float(loss.detach())
                 totals["value_loss"] += float(value_loss.detach())
+                totals["surprise"] += float(surprise.detach())
                 totals["entropy"] += float(entropy.detach())
                 totals["clipped"] += float((ratio != clipped)[use].float().mean())
         return {name: total / (self.epochs * -(-count // size)) for name, total in totals.items()}
