@@ -21,6 +21,8 @@ from pymgan.rl2.learn import Learner
 from pymgan.rl2.policy import Policy
 from pymgan.rl2.studies import bandit as study
 
+drawn = BernoulliBandits._draw
+
 
 @cache
 def by_histories(arms: int, history: tuple[tuple[int, int], ...], left: int) -> float:
@@ -47,29 +49,64 @@ def test_what_cannot_be_gone_through_is_not_claimed() -> None:
 
 
 def test_baselines_stand_in_the_known_order() -> None:
-    random = np.random.default_rng(0)
-    chances = random.random((20_000, 5))
-    constant = bandits.tune_ucb(5, 10, problems=5000, seed=1)
-    returns = {
-        "ucb": bandits.ucb(chances, 10, random, constant=constant),
-        "thompson": bandits.thompson(chances, 10, random),
-        "paper": bandits.ucb(chances, 10, random, constant=2**0.5, prior=False),
-        "random": bandits.random_arms(chances, 10, random),
+    test = bandits.Problems(20_000, 5, 10, seed=0)
+    constant = bandits.tune_ucb(bandits.Problems(5_000, 5, 10, seed=1))
+    gittins = bandits.gittins(test)
+    assert gittins is not None
+    played = {
+        "gittins": gittins,
+        "ucb": bandits.ucb(test, constant=constant),
+        "thompson": bandits.thompson(test),
+        "paper": bandits.ucb(test, constant=2**0.5, prior=False),
+        "random": bandits.random_arms(test),
     }
-    mean = {name: float(values.mean()) for name, values in returns.items()}
+    mean = {name: float(each.paid.mean()) for name, each in played.items()}
     best = bandits.optimum(5, 10)
     assert best is not None
+    assert mean["gittins"] == pytest.approx(best, abs=0.05)
     assert best + 0.05 > mean["ucb"] > 0.985 * best
     assert mean["ucb"] > mean["thompson"] > mean["random"]
     assert mean["random"] == pytest.approx(5.0, abs=0.05)
     assert mean["paper"] < mean["ucb"]
+    for each in played.values():  # the mean of the best of five chances is 5/6
+        assert each.regret.mean() == pytest.approx(10 * 5 / 6 - each.paid.mean(), abs=0.06)
+    lost = {name: float(each.regret.mean()) for name, each in played.items()}
+    assert 10 * 5 / 6 - best - 0.01 < lost["gittins"] < lost["ucb"] + 0.01
 
 
-def test_each_arm_is_pulled_once_first() -> None:
+def test_of_one_arm_and_a_sure_one_the_index_is_the_optimum() -> None:
+    """A second arm that pays with a known chance: pull the unknown one exactly while its index is larger."""
+
+    @cache
+    def value(wins: int, losses: int, left: int, sure: float) -> float:
+        if left == 0:
+            return 0.0
+        chance = (wins + 1) / (wins + losses + 2)
+        won, lost = (value(wins + w, losses + 1 - w, left - 1, sure) for w in (1, 0))
+        return max(sure * left, chance * (1 + won) + (1 - chance) * lost)
+
+    table = bandits._indices(7)
+    for left, wins, losses in itertools.product(range(1, 8), range(3), range(3)):
+        if wins + losses + left <= 7:
+            index = float(table[left, wins, losses])
+            assert value(wins, losses, left, index - 0.004) > (index - 0.004) * left
+            assert value(wins, losses, left, index + 0.004) == pytest.approx(
+                (index + 0.004) * left, abs=1e-12
+            )
+    assert bandits.gittins(bandits.Problems(2, 2, 1_000, seed=0)) is None
+
+
+@pytest.mark.parametrize(("arms", "first"), [(4, 1), (1, 3)])
+def test_each_arm_is_pulled_once_first(arms: int, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the paper: arms that never pay, and one that always does, which any order of first pulls finds."""
-    chances = np.zeros((200, 4))
-    chances[:, 2] = 1.0
-    assert (bandits.ucb(chances, 4, np.random.default_rng(0), constant=0.0, prior=False) == 1).all()
+
+    def draw(env: BernoulliBandits) -> None:
+        env.chances = np.zeros((200, arms))
+        env.chances[:, -1] = 1.0
+
+    monkeypatch.setattr(BernoulliBandits, "_draw", lambda env: (drawn(env), draw(env)))
+    played = bandits.ucb(bandits.Problems(200, arms, max(arms, first), seed=0), constant=0.0, prior=False)
+    assert (played.paid == first).all()
 
 
 @pytest.mark.parametrize("env", [BernoulliBandits(64, arms=4, pulls=5), TabularMDPs(64, states=6, actions=3)])
@@ -148,20 +185,42 @@ def test_regrets_add_up_to_what_is_paid_less_the_best() -> None:
 
 def test_who_knows_regrets_nothing() -> None:
     """infos["known"] is about the step that comes next, in every problem and after every reset."""
+    bandit = BernoulliBandits(50, arms=4, pulls=3, reward="regret")
+    process = TabularMDPs(50, states=4, actions=4, horizon=3, episodes=2, reward="regret")
     env: KnownProblems
-    for env in (
-        BernoulliBandits(50, arms=4, pulls=3, reward="regret"),
-        TabularMDPs(50, states=4, actions=4, horizon=3, episodes=2, reward="regret"),
-    ):
+    for env in (bandit, process):
         _, infos = env.reset(seed=7)
         for _ in range(2 * env.trial_steps):
             known = infos["known"]
             assert known.shape == (50, env.known)
             np.testing.assert_allclose(known.sum(1), 0.0, atol=1e-4)
+            if env is bandit:  # whose regrets are those of who does not know
+                arms = bandit.chances - bandit.chances.mean(1, keepdims=True)
+                np.testing.assert_allclose(known, arms, atol=1e-6)
             other = np.where(np.arange(50) % 2, known.argmax(1), known.argmin(1))
             rewards, infos = itemgetter(1, 4)(env.step(other))
             gap = known.max(1) - known.min(1)
-            np.testing.assert_allclose(rewards, np.where(np.arange(50) % 2, 0.0, -gap), atol=1e-5)
+            if env is process:
+                np.testing.assert_allclose(rewards, np.where(np.arange(50) % 2, 0.0, -gap), atol=1e-5)
+
+
+def test_a_bandits_regret_is_that_of_who_saw_what_was_paid() -> None:
+    """Against chances drawn from the posterior; after a reset nothing is left of what was seen."""
+    random, draws = np.random.default_rng(8), 100_000
+    env = BernoulliBandits(6, arms=3, pulls=40, reward="regret")
+    env.reset(seed=9)
+    for _ in range(2):
+        wins, losses = np.ones((2, 6, 3))
+        for time in range(40):
+            action = np.minimum(random.integers(3, size=6), random.integers(3, size=6))
+            rewards, infos = itemgetter(1, 4)(env.step(action))
+            if time % 13 == 0:
+                chances = random.beta(wins, losses, (draws, 6, 3))
+                loss = chances.max(2) - chances[:, np.arange(6), action]
+                error = 5 * loss.std(0) / draws**0.5 + 2e-4  # of the draws, and of the grid
+                assert (abs(loss.mean(0) + rewards) < error).all()
+            wins[np.arange(6), action] += infos["seen_reward"]
+            losses[np.arange(6), action] += 1 - infos["seen_reward"]
 
 
 def test_planning_finds_the_best_of_all_policies() -> None:

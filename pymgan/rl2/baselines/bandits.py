@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["CONSTANTS", "optimum", "random_arms", "thompson", "tune_ucb", "ucb"]
+from ..environments import BernoulliBandits
+
+__all__ = [
+    "CONSTANTS",
+    "Played",
+    "Problems",
+    "gittins",
+    "optimum",
+    "random_arms",
+    "thompson",
+    "tune_ucb",
+    "ucb",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CONSTANTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4)
 """Exploration constants that `tune_ucb` tries."""
 MOST = 500_000  # states to go through: half a minute
 DEEPEST = 300  # pulls: the recursion is as deep
+LONGEST_TABLE = 200  # pulls: half a minute, 100 MB
+
+
+@dataclass(frozen=True)
+class Problems:
+    """The same bandits for whoever plays them, and the same luck.
+
+    Attributes:
+        count: N.
+        arms, pulls: of each.
+        seed: what `environment` has to be reset with.
+    """
+
+    count: int
+    arms: int
+    pulls: int
+    seed: int
+
+    def environment(self, reward: str) -> BernoulliBandits:
+        """Where they are played, with a reward of `KnownProblems`."""
+        return BernoulliBandits(self.count, arms=self.arms, pulls=self.pulls, reward=reward)
 
 
 def optimum(arms: int, pulls: int) -> float | None:
@@ -52,22 +87,25 @@ def _states(arms: int, pulls: int) -> float:
     return math.comb(pulls + 2 * arms, 2 * arms) / math.factorial(arms)
 
 
-def random_arms(chances: Array, pulls: int, random: np.random.Generator) -> Array:
-    """Returns [N] of arms drawn uniformly; chances [N, arms]."""
-    drawn = random.integers(chances.shape[1], size=(len(chances), pulls))
-    won = random.random(drawn.shape) < np.take_along_axis(chances, drawn, 1)
-    return np.asarray(won.sum(1), np.float64)
+class Played(NamedTuple):
+    """N trials: what was paid, and what was lost (`BernoulliBandits`, the reward "regret"), float64 [N] each."""
+
+    paid: Array
+    regret: Array
 
 
-def thompson(chances: Array, pulls: int, random: np.random.Generator) -> Array:
-    """Returns [N] of Thompson sampling (1933): an arm is drawn with the probability that it is the best one."""
-    return _play(chances, pulls, random, lambda wins, losses, _: random.beta(wins + 1, losses + 1))
+def random_arms(problems: Problems) -> Played:
+    """Arms drawn uniformly."""
+    return _play(problems, lambda wins, losses, time, random: random.random((problems.count, problems.arms)))
 
 
-def ucb(
-    chances: Array, pulls: int, random: np.random.Generator, *, constant: float, prior: bool = True
-) -> Array:
-    """Returns [N] of UCB1 (Auer et al. 2002), the arm with the largest mean + c sqrt(ln t / n).
+def thompson(problems: Problems) -> Played:
+    """Thompson sampling (1933): an arm is drawn with the probability that it is the best one."""
+    return _play(problems, lambda wins, losses, time, random: random.beta(wins + 1, losses + 1))
+
+
+def ucb(problems: Problems, *, constant: float, prior: bool = True) -> Played:
+    """UCB1 (Auer et al. 2002), the arm with the largest mean + c sqrt(ln t / n).
 
     Args:
         constant: c; that of the paper is sqrt(2).
@@ -75,7 +113,7 @@ def ucb(
             pulls that is stronger.
     """
 
-    def index(wins: Array, losses: Array, time: int) -> Array:
+    def index(wins: Array, losses: Array, time: int, _: np.random.Generator) -> Array:
         count = wins + losses
         if prior:
             bonus = np.sqrt(np.log(time + 1) / (count + 1))
@@ -83,27 +121,59 @@ def ucb(
         bonus = np.sqrt(np.log(max(time, 1)) / np.maximum(count, 1))
         return np.where(count == 0, np.inf, wins / np.maximum(count, 1) + constant * bonus)
 
-    return _play(chances, pulls, random, index)
+    return _play(problems, index)
 
 
-def tune_ucb(arms: int, pulls: int, *, problems: int, seed: int) -> float:
-    """The constant of `CONSTANTS` with the best mean return on problems of their own, with a prior start."""
-    chances = np.random.default_rng([seed, 0]).random((problems, arms))
-    return max(
-        CONSTANTS, key=lambda c: ucb(chances, pulls, np.random.default_rng([seed, 1]), constant=c).mean()
+def tune_ucb(problems: Problems) -> float:
+    """The constant of `CONSTANTS` that loses least, with a prior start."""
+    return min(CONSTANTS, key=lambda constant: ucb(problems, constant=constant).regret.mean())
+
+
+def gittins(problems: Problems) -> Played | None:
+    """The arm with the largest finite-horizon Gittins index (Kaufmann 2018, arXiv 1601.01190): the sure reward a pull for which
+    one would give up the arm now or never take that back. The optimum for one arm against a sure one; near it for more.
+
+    Returns:
+        None where the table of indices would be too large.
+    """
+    pulls = problems.pulls
+    if pulls > LONGEST_TABLE:
+        return None
+    table = _indices(pulls)
+    return _play(
+        problems, lambda wins, losses, time, _: table[pulls - time, wins.astype(int), losses.astype(int)]
     )
 
 
-def _play(chances: Array, pulls: int, random: np.random.Generator, index: Any) -> Array:
-    """Pull the arm with the largest index(wins, losses, pulls so far) each time; ties by chance."""
-    rows = np.arange(len(chances))
-    wins, losses = np.zeros(chances.shape), np.zeros(chances.shape)
-    for time in range(pulls):
-        value = index(wins, losses, time)
+@cache
+def _indices(pulls: int) -> Array:
+    """[left, successes, failures], for 1 to `pulls` pulls that are left."""
+    sure = np.linspace(0, 1, 401, dtype=np.float32)
+    table = np.zeros((pulls + 1,) * 3, np.float32)
+    value = np.zeros((pulls + 1, pulls + 1, len(sure)), np.float32)  # with one pull less
+    for left in range(1, pulls + 1):
+        seen = pulls - left + 1  # more cannot be known of an arm
+        wins, losses = np.arange(seen)[:, None, None], np.arange(seen)[None, :, None]
+        chance = ((wins + 1) / (wins + losses + 2)).astype(np.float32)
+        pull = chance * (1 + value[1 : seen + 1, :seen]) + (1 - chance) * value[:seen, 1 : seen + 1]
+        table[left, :seen, :seen] = sure[(pull >= left * sure - 1e-6).sum(2) - 1]
+        value[:seen, :seen] = np.maximum(pull, left * sure)
+    return table
+
+
+def _play(problems: Problems, index: Callable[[Array, Array, int, np.random.Generator], Array]) -> Played:
+    """Pull the arm with the largest index(wins, losses, pulls so far, random) each time; ties by chance."""
+    env, random = problems.environment("regret"), np.random.default_rng([problems.seed, 1])
+    env.reset(seed=problems.seed)
+    rows, shape = np.arange(problems.count), (problems.count, problems.arms)
+    wins, losses, regret = np.zeros(shape), np.zeros(shape), np.zeros(problems.count)
+    for time in range(problems.pulls):
+        value = index(wins, losses, time, random)
         tied = value == value.max(1, keepdims=True)
-        arm = np.where(tied, random.random(chances.shape), -1.0).argmax(1)
-        won = random.random(len(chances)) < chances[rows, arm]
+        arm = np.where(tied, random.random(shape), -1.0).argmax(1)
+        _, reward, _, _, infos = env.step(arm)
+        won = infos["seen_reward"]
         wins[rows, arm] += won
-        losses[rows, arm] += ~won
-    total: Array = wins.sum(1)
-    return total
+        losses[rows, arm] += 1 - won
+        regret -= reward
+    return Played(wins.sum(1), regret)

@@ -73,10 +73,8 @@ class KnownProblems(VectorEnv[Array, Array, Array]):
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """One action, int [N], in every problem."""
-        rows = np.arange(self.num_envs)
         if self.reward == "regret":
-            worth = self._worth()
-            rewards = worth[rows, actions] - worth.max(1)
+            rewards = -self._regret(actions)
             infos = {"seen_reward": self._act(actions)}
         else:
             rewards, infos = self._act(actions), {}
@@ -115,6 +113,12 @@ class KnownProblems(VectorEnv[Array, Array, Array]):
     def _worth(self) -> Array:
         """Q* of every action now, [N, actions], but for what is the same for all actions of a problem."""
         raise NotImplementedError
+
+    def _regret(self, actions: Array) -> Array:
+        """What the actions, int [N], lose against the best ones, float [N]."""
+        worth = self._worth()
+        regret: Array = worth.max(1) - worth[np.arange(self.num_envs), actions]
+        return regret
 
     def _act(self, actions: Array) -> Array:
         """Do what the actions, int [N], do; what they were paid, float [N]."""

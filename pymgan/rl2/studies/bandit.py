@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from ...metrics import summarise
@@ -74,28 +73,29 @@ def study(
     By default there are 300 updates, 600 where shorter trials come first.
 
     Returns:
-        Mean returns of a trial: return, optimum (None where it cannot be computed), thompson, ucb1 (with a prior start and the
-        constant that is best on other problems), ucb1_paper (constant sqrt 2, each arm once first), random. Beside them
-        return_ci95, problems, train_s, and wall_s of everything.
+        Mean returns of a trial: return, optimum (None where it cannot be computed), gittins (near it; None for very long trials),
+        thompson, ucb1 (with a prior start and the constant that loses least on other problems), ucb1_paper (constant sqrt 2, each
+        arm once first), random. Mean regrets, which are less noisy (`BernoulliBandits`): regret, ucb1_regret, and less_than_ucb1,
+        their difference. Beside them 95 % intervals, problems, train_s, and wall_s of everything.
     """
     started = time.perf_counter()
     if updates is None:
         updates = 600 if _shorter(pulls) else 300
     policy = train(arms, pulls, updates=updates, hidden=hidden, seed=seed, callback=callback)
     trained = time.perf_counter() - started
-    env = BernoulliBandits(problems, arms=arms, pulls=pulls)
-    own = summarise(play(env, policy, trials=problems, seed=TEST_SEED + seed))
-    env.reset(seed=TEST_SEED + seed)  # the same problems for all
-    chances = env.chances
-    random = np.random.default_rng([TEST_SEED + seed, 1])  # not the numbers that drew the problems
-    constant = bandits.tune_ucb(arms, pulls, problems=problems, seed=TUNE_SEED)
+    test = bandits.Problems(problems, arms, pulls, TEST_SEED + seed)
+    own = summarise(play(test.environment("paid"), policy, trials=problems, seed=test.seed))
+    regret = -play(test.environment("regret"), policy, trials=problems, seed=test.seed)
+    constant = bandits.tune_ucb(bandits.Problems(problems, arms, pulls, TUNE_SEED))
+    ucb = bandits.ucb(test, constant=constant)
+    less = summarise(torch.from_numpy(ucb.regret) - regret)
     rivals = {
-        "thompson": bandits.thompson(chances, pulls, random),
-        "ucb1": bandits.ucb(chances, pulls, random, constant=constant),
-        "ucb1_paper": bandits.ucb(chances, pulls, random, constant=2**0.5, prior=False),
-        "random": bandits.random_arms(chances, pulls, random),
+        "gittins": bandits.gittins(test),
+        "thompson": bandits.thompson(test),
+        "ucb1": ucb,
+        "ucb1_paper": bandits.ucb(test, constant=2**0.5, prior=False),
+        "random": bandits.random_arms(test),
     }
-    scores = {name: summarise(torch.from_numpy(returns)) for name, returns in rivals.items()}
     best = bandits.optimum(arms, pulls)
     return {
         "arms": arms,
@@ -104,8 +104,12 @@ def study(
         "return_ci95": own["ci95"],
         "optimum": best,
         "fraction": None if best is None else own["mean"] / best,
-        **{name: score["mean"] for name, score in scores.items()},
+        **{name: None if played is None else played.paid.mean() for name, played in rivals.items()},
         "ucb1_constant": constant,
+        "regret": float(regret.mean()),
+        "ucb1_regret": ucb.regret.mean(),
+        "less_than_ucb1": less["mean"],
+        "less_than_ucb1_ci95": less["ci95"],
         "problems": problems,
         "seed": seed,
         "updates": updates,
@@ -119,6 +123,7 @@ def table(result: dict[str, Any]) -> str:
     lines = [f"{result['arms']} arms, {result['pulls']} pulls, {result['problems']:,} problems"]
     names = {
         "optimum": "Bayes optimum",
+        "gittins": "Gittins index, finite horizon",
         "return": "RL²",
         "ucb1": f"UCB1, prior start, c = {result['ucb1_constant']:g}",
         "thompson": "Thompson sampling",
@@ -129,4 +134,8 @@ def table(result: dict[str, Any]) -> str:
         value = "not computed" if result[key] is None else f"{result[key]:.3f}"
         interval = f" ± {result['return_ci95']:.3f}" if key == "return" else ""
         lines.append(f"{name:<34}{value}{interval}")
+    less = f"{result['less_than_ucb1']:.3f} ± {result['less_than_ucb1_ci95']:.3f}"
+    lines.append(
+        f"RL² loses {result['regret']:.3f} against the best arm, UCB1 {result['ucb1_regret']:.3f}: {less} less"
+    )
     return "\n".join(lines)
