@@ -178,6 +178,54 @@ def test_divergence_ends_an_episode_and_costs(engine: pymgan.Engine, phi: torch.
     assert np.isfinite(seen).all()
 
 
+def test_copies_begin_on_the_same_task(engine: pymgan.Engine, phi: torch.Tensor) -> None:
+    """With the same start, noise and rates: what follows differs by what is done alone."""
+    controls = replace(CONTROLS, span=60.0, change=60.0)
+
+    def start(count: int, random: np.random.Generator) -> torch.Tensor:
+        return phi + torch.from_numpy(random.normal(0, 0.1, (count, len(phi)))).float()
+
+    env = GANControl(
+        engine,
+        get("rings").split("train"),
+        start,
+        8,
+        copies=4,
+        controls=controls,
+        steps=4,
+        shots=4,
+        spread=1.0,
+    )
+    seen, infos = env.reset(seed=0)
+    for _ in range(2):  # when all have ended together, all begin together
+        task = infos["task"]
+        assert len(set(task)) == 2
+        assert (task == task[::4].repeat(4)).all()
+        for row in range(8):
+            assert np.array_equal(seen[row], seen[row // 4 * 4])
+        assert not np.array_equal(seen[0], seen[4])
+        action = {"change": np.zeros((8, 2)), "optimiser": np.zeros(8, int), "ratio": np.zeros(8, int)}
+        action["change"][[1, 6]] = -0.01, 0.0
+        seen, rewards, _, _, infos = env.step(action)
+        assert np.array_equal(seen[0], seen[2])
+        assert rewards[0] == rewards[2] != rewards[1]
+        assert rewards[4] == rewards[5] != rewards[6]
+        assert np.array_equal(infos["task"], task)
+        action["change"] *= 0
+        seen, *_, infos = env.step(action)
+        assert len(set(infos["task"]) | set(task)) == 4
+    action["change"][3] = 1.0  # diverges
+    task = infos["task"]
+    _, _, ended, _, infos = env.step(action)
+    assert ended.nonzero()[0].tolist() == [3]
+    assert (infos["task"] != task).nonzero()[0].tolist() == [3]
+    assert infos["task"][3] not in task
+    with pytest.raises(ValueError, match="expected num_envs as a multiple of copies = 3, got 8"):
+        control(engine, phi, copies=3)
+    with pytest.raises(ValueError, match="expected tasks_per_update as a multiple of copies = 4, got 6"):
+        pymgan.RL2(tasks_per_update=6)
+
+
 def test_a_replaced_task_is_as_good_as_new(engine: pymgan.Engine, phi: torch.Tensor) -> None:
     first, later = batch(6, seed=0), batch(2, seed=9)
     loop, alone = loop_of(engine, phi, first), loop_of(engine, phi, later)

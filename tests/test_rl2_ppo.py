@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -14,11 +16,12 @@ from gymnasium.vector.utils import batch_space
 
 from pymgan.rl2 import PPO, Learner, Player, Policy, Rollout, learn, play
 from pymgan.rl2.environments import BernoulliBandits, TabularMDPs
-from pymgan.rl2.ppo import advantages
+from pymgan.rl2.ppo import advantages, against_copies
 
 
 class Counting(VectorEnv[Any, Any, Any]):
-    """Two environments whose episodes have 2 and 3 steps; the observation, and what is known, is 100 x episode + step."""
+    """Two environments whose episodes have 2 and 3 steps; the observation, and what is known, is 100 x episode + step; every
+    episode is a task."""
 
     def __init__(self, mode: AutoresetMode, *, truncate: bool = False, per_trial: int = 1) -> None:
         self.metadata = {"autoreset_mode": mode}
@@ -38,7 +41,7 @@ class Counting(VectorEnv[Any, Any, Any]):
         else:
             self.time, self.episode = np.zeros(2, int), np.zeros(2, int)
             self.waiting = np.zeros(2, bool)
-        return self.seen(), {"known": self.seen()}
+        return self.seen(), {"known": self.seen(), "task": self.episode}
 
     def begin(self, which: Any) -> None:
         self.time, self.episode = np.where(which, 0, self.time), self.episode + which
@@ -56,7 +59,7 @@ class Counting(VectorEnv[Any, Any, Any]):
             infos["final_obs"] = seen
             self.begin(done)
             seen = self.seen()
-        infos["known"] = seen
+        infos |= {"known": seen, "task": self.episode}
         no = np.zeros(2, bool)
         return seen, reward, no if self.truncate else done, done if self.truncate else no, infos
 
@@ -115,6 +118,7 @@ def test_what_is_known_belongs_to_the_step_that_follows_it(mode: AutoresetMode) 
     _, rollout = rollout_of(Counting(mode, per_trial=2), 24, known=1)
     seen = torch.expm1(rollout.inputs[..., :1])
     torch.testing.assert_close(rollout.known[rollout.played], seen[rollout.played])
+    assert torch.equal(rollout.task[rollout.played], ((seen[rollout.played][:, 0] + 0.5) / 100).long())
     with pytest.raises(ValueError, match=r"expected infos\['known'\] of shape \(2, 3\), got \(2, 1\)"):
         rollout_of(Counting(mode), 24, known=3)
 
@@ -177,6 +181,31 @@ def test_an_environment_that_hides_its_last_observation_says_what_is_missing() -
         rollout_of(Silent(AutoresetMode.SAME_STEP, truncate=True), 12)
 
 
+def test_copies_of_a_task_are_held_against_each_other() -> None:
+    """Row by row: the others that play the same task at the same step, as long as they do and are played."""
+    torch.manual_seed(2)
+    _, rollout = rollout_of(BernoulliBandits(7, arms=2, pulls=5), 5)
+    alone = torch.randn(7, 5)
+    assert torch.equal(against_copies(alone, rollout), alone), (
+        "an environment that says nothing has no copies"
+    )
+    task = torch.tensor([-3, -3, -3, 2**62, 2**62, 5, 6])[:, None].repeat(1, 5)
+    task[1, 3:] = 7  # goes on with a task of its own
+    played = torch.ones(7, 5, dtype=torch.bool)
+    played[2, 4] = False
+    advantage = torch.where(played, alone, torch.nan)
+    got = against_copies(advantage, replace(rollout, task=task, played=played))
+    for row, step in itertools.product(range(7), range(5)):
+        same = [r for r in range(7) if r != row and task[r, step] == task[row, step] and played[r, step]]
+        others = sum(float(alone[r, step]) for r in same) / max(1, len(same))
+        if played[row, step]:
+            assert float(got[row, step]) == pytest.approx(float(alone[row, step]) - others, abs=1e-6)
+    harder = advantage + task.double().sin().float()
+    again = against_copies(harder, replace(rollout, task=task, played=played))
+    paired = torch.tensor([0, 3, 4])
+    torch.testing.assert_close(again[paired, :3], got[paired, :3], rtol=0, atol=1e-6)
+
+
 def test_advantages_are_the_sums_of_the_formula() -> None:
     """Against sum_l (gamma lambda)^l delta_{t+l}, up to the trial's end, in float64."""
     torch.manual_seed(1)
@@ -186,7 +215,7 @@ def test_advantages_are_the_sums_of_the_formula() -> None:
     after = torch.where(ends, 0.0, torch.cat([values[:, 1:], last], 1))
     rewards, nothing = torch.randn(shape), torch.zeros(0)
     rollout = Rollout(
-        nothing, nothing, nothing, nothing, nothing, values, rewards, ends, after, *[nothing] * 3
+        nothing, nothing, nothing, nothing, nothing, values, rewards, ends, after, *[nothing] * 4
     )
     got = advantages(rollout, 0.9, 0.7)
     for row in range(3):

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="run folders to learn from instead, with --spread; judged on --run, from the reference rates",
     )
-    for name in ("steps", "updates", "tasks_per_update"):
+    for name in ("steps", "updates", "tasks_per_update", "copies"):
         add("--" + name.replace("_", "-"), type=int, default=getattr(default, name))
     add(
         "--belief",

@@ -39,7 +39,9 @@ class RL2:
     Attributes:
         steps: K, inner steps of an adaptation, a multiple of `controls.every`.
         updates: rollouts that the policy learns from.
-        tasks_per_update: tasks in each.
+        tasks_per_update: adaptations in each.
+        copies: adaptations of the same task, of which an update tells the better from the worse ones; `tasks_per_update` is a
+            multiple.
         hidden: numbers in the policy's hidden state.
         spread: while it learns, the rates' offsets (log units) begin uniformly in [-spread, spread].
         objective: "area" between the start and the curve of distances, or "final", the distance after K steps.
@@ -54,6 +56,7 @@ class RL2:
     steps: int = 20
     updates: int = 150
     tasks_per_update: int = 128
+    copies: int = 4
     hidden: int = 64
     spread: float = 0.0
     objective: str = "area"
@@ -64,8 +67,12 @@ class RL2:
     ppo: PPO = GAN_PPO
 
     def __post_init__(self) -> None:
-        for name in ("steps", "updates", "tasks_per_update", "hidden"):
+        for name in ("steps", "updates", "tasks_per_update", "copies", "hidden"):
             whole(name, getattr(self, name), least=1)
+        if self.tasks_per_update % self.copies:
+            raise ValueError(
+                f"[rl2] expected tasks_per_update as a multiple of copies = {self.copies}, got {self.tasks_per_update}"
+            )
         if self.steps % self.controls.every:
             raise ValueError(
                 f"[rl2] expected steps as a multiple of every = {self.controls.every}, got {self.steps}"
@@ -85,6 +92,7 @@ class RL2:
             tasks,
             phi,
             self.tasks_per_update,
+            copies=self.copies,
             controls=self.controls,
             steps=self.steps,
             shots=shots,
@@ -128,10 +136,11 @@ class RL2:
         """The inverse of `to_config`."""
         return cls(
             **{
+                "copies": 1,  # recipes of before 28 November 2026 do not say it
                 **config,
                 "betas": tuple(config["betas"]),
                 "controls": Controls.from_config(config["controls"]),
-                "ppo": PPO(**config["ppo"]),
+                "ppo": PPO(**{"belief": 0.0, **config["ppo"]}),  # nor this
             }
         )
 

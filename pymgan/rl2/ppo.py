@@ -12,7 +12,7 @@ from ..meta.base import number, whole
 from .policy import Policy
 from .rollout import Rollout
 
-__all__ = ["PPO", "advantages"]
+__all__ = ["PPO", "advantages", "against_copies"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,7 @@ class PPO:
             advantage if self.value_trace is None else advantages(rollout, self.discount, self.value_trace)
         )
         played = rollout.played
+        advantage = against_copies(advantage, rollout)
         advantage = (advantage - advantage[played].mean()) / (advantage[played].std() + 1e-8)
         policy.rescale(target[played])
         scale = float(policy.value_scale)
@@ -137,3 +138,18 @@ def advantages(rollout: Rollout, discount: float, trace: float) -> Tensor:
         following = surprise[:, step] + discount * trace * torch.where(rollout.ends[:, step], 0.0, following)
         result[:, step] = following
     return result
+
+
+def against_copies(advantage: Tensor, rollout: Rollout) -> Tensor:
+    """Advantages [N, L] less the mean of those that the other copies of the same task have at the same step, where there are any:
+    it does not depend on one's own actions, and how hard a task is drops out (Kool et al. 2019, leave-one-out)."""
+    length = advantage.shape[1]
+    _, group = torch.unique(rollout.task, return_inverse=True)
+    group = (group * length + torch.arange(length)).flatten()
+    flat = torch.where(rollout.played, advantage, 0.0).flatten()
+    sums, counts = (
+        torch.zeros(int(group.max()) + 1).index_add_(0, group, each)[group]
+        for each in (flat, rollout.played.flatten().float())
+    )
+    others = (sums - flat) / (counts - 1).clamp_min(1)
+    return advantage - others.view_as(advantage)

@@ -31,6 +31,7 @@ class Rollout:
         after: [N, L], the value of what follows a step: of the next step, of the state in which a time limit cut a trial off, or
             0 after its end.
         known: [N, L, known], what is known in training alone before each action.
+        task: int64 [N, L]; at one step, the same number means the same task from the same start.
         played: bool [N, L]; False where an environment was only reset.
         returns: of the trials that ended, [any number].
     """
@@ -45,6 +46,7 @@ class Rollout:
     ends: Tensor
     after: Tensor
     known: Tensor
+    task: Tensor
     played: Tensor
     returns: Tensor
 
@@ -55,8 +57,8 @@ class Player:
     An environment whose trials have several episodes says in ``infos["trial_over"]``, bool [N], which trials this step ended;
     of any other, an episode is a trial. What the policy is shown as its last reward is infos["seen_reward"], [N], where the
     environment gives one, because the true reward will not be there when the policy is used. What is known in training alone
-    is infos["known"], [N, known], of every reset and step. All three ways in which
-    gymnasium's vector environments reset themselves are understood.
+    is infos["known"], [N, known], of every reset and step. Where several play the same task from the same start, infos["task"],
+    int [N], says which. All three ways in which gymnasium's vector environments reset themselves are understood.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], policy: Policy, *, seed: int) -> None:
@@ -75,7 +77,7 @@ class Player:
         self._hidden = self.policy.start(count)
         self._starts, self._resetting, self._over = ~self._no, self._no, self._no
         self._totals = torch.zeros(count, dtype=torch.float64)
-        self._known = self._known_of(infos)
+        self._known, self._task = self._known_of(infos), self._task_of(infos)
         self._begun = True
 
     @torch.no_grad()
@@ -87,7 +89,7 @@ class Player:
         rows: list[tuple[Tensor, ...]] = []
         for _ in range(steps):
             seen, starts, resetting = self._input, self._starts, self._resetting
-            known = self._known
+            known, task = self._known, self._task
             states, self._hidden = self.policy(seen[:, None], self._hidden, starts[:, None])
             outputs, value = self.policy.actor(states[:, 0]), self.policy.value(states[:, 0])
             action = self.policy.heads.sample(outputs, self.generator, greedy=greedy)
@@ -98,9 +100,9 @@ class Player:
             returns.append(self._totals[over])
             self._totals = torch.where(over, 0.0, self._totals)
             log_prob = self.policy.heads.log_prob(outputs, action)
-            rows.append((seen, starts, action, log_prob, value, reward, over, cut, known, played))
+            rows.append((seen, starts, action, log_prob, value, reward, over, cut, known, task, played))
         names = (torch.stack(each, 1) for each in zip(*rows, strict=True))
-        inputs, starts, actions, log_prob, values, rewards, ends, cut, known, played = names
+        inputs, starts, actions, log_prob, values, rewards, ends, cut, known, task, played = names
         states, _ = self.policy(self._input[:, None], self._hidden, self._starts[:, None])
         following = self.policy.value(states)
         after = torch.where(ends, cut, torch.cat([values[:, 1:], following], 1))
@@ -115,6 +117,7 @@ class Player:
             ends,
             after,
             known,
+            task,
             played,
             torch.cat(returns),
         )
@@ -131,12 +134,12 @@ class Player:
         limited = over & torch.as_tensor(np.asarray(truncated)) & ~torch.as_tensor(np.asarray(terminated))
         cut = torch.zeros(len(reward))
         final = observations
-        self._known = self._known_of(infos)
+        told = infos
         if bool(done.any()) and self.mode == AutoresetMode.DISABLED:
-            observations, after = self.env.reset(options={"reset_mask": done.numpy()})
-            self._known = self._known_of(after)
+            observations, told = self.env.reset(options={"reset_mask": done.numpy()})
         elif self.mode == AutoresetMode.SAME_STEP:
             final = infos.get("final_obs")
+        self._known, self._task = self._known_of(told), self._task_of(told)
         if bool(limited.any()):
             cut[limited] = self._values_of(final, limited, action, reward)
         shown = done
@@ -162,6 +165,10 @@ class Player:
         if known.shape != shape:
             raise ValueError(f"[rl2] expected infos['known'] of shape {shape}, got {tuple(known.shape)}")
         return known
+
+    def _task_of(self, infos: dict[str, Any]) -> Tensor:
+        """Which task each plays, int64 [N]; one of its own where the environment does not say it."""
+        return torch.as_tensor(np.asarray(infos.get("task", np.arange(self.env.num_envs)), np.int64))
 
     def _values_of(self, final: Any, rows: Tensor, action: Tensor, reward: Tensor) -> Tensor:
         """The values, [rows], of the last observations of trials that were cut off.

@@ -73,6 +73,21 @@ class TaskBatch:
                 f"expected support_index {list(support[:2])}, got {list(self.support_index.shape)}"
             )
 
+    def repeat(self, copies: int) -> TaskBatch:
+        """Every task so many times, one after the other, with the same noise."""
+
+        def repeated(tensor: Tensor) -> Tensor:
+            return tensor.repeat_interleave(copies, 0)
+
+        return TaskBatch(
+            support=repeated(self.support),
+            query=repeated(self.query),
+            ids=repeated(self.ids),
+            classes=[name for name in self.classes for _ in range(copies)],
+            support_pool=self.support_pool,
+            support_index=None if self.support_index is None else repeated(self.support_index),
+        )
+
 
 class TaskDistribution(ABC):
     """Where tasks come from. Nothing is random but what the generator passed to `sample` makes so.

@@ -55,12 +55,15 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
     What the policy sees (`OBSERVATIONS`) needs nothing but the support set, and so does infos["seen_reward"], float [N], which
     it is shown as its last reward: a policy that was trained here can be used where there are no validation samples. What is
     known in training alone, infos["known"], float32 [N, 2], is the distance to these, now and at the start, in units of `scale`.
+    infos["task"], int64 [N], is the same for copies of a task.
 
     Args:
         engine: compiled with `controls.optimisers` and as many reals as `shots`.
         tasks: what sub-environments are drawn from (a split of a distribution).
         start: [P], the parameters that every task starts from, or a function of (number of tasks, generator) that draws [T, P].
-        num_envs: N.
+        num_envs: N, a multiple of `copies`.
+        copies: sub-environments next to each other that begin on the same task with the same noise and rates, when all begin. One
+            that diverges goes on with a task of its own.
         controls: what the actions turn.
         steps: K, a multiple of `controls.every`.
         shots: support samples of a task.
@@ -85,6 +88,7 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
         start: Start,
         num_envs: int,
         *,
+        copies: int = 1,
         controls: Controls | None = None,
         steps: int = 40,
         shots: int = 8,
@@ -95,15 +99,19 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
         scale: float | None = None,
     ) -> None:
         controls = controls or Controls()
-        for name, value in (("num_envs", num_envs), ("queries", queries), ("samples", samples)):
+        counts = {"num_envs": num_envs, "copies": copies, "queries": queries, "samples": samples}
+        for name, value in counts.items():
             whole(name, value, least=1)
+        if num_envs % copies:
+            raise ValueError(f"[rl2] expected num_envs as a multiple of copies = {copies}, got {num_envs}")
         number("spread", spread, low=0.0)
         if objective not in OBJECTIVES:
             raise ValueError(
                 f"[rl2] expected objective {' or '.join(map(repr, OBJECTIVES))}, got {objective!r}"
             )
         self.engine, self.tasks, self.controls = engine, tasks, controls
-        self.num_envs, self.steps, self.trial_steps = num_envs, steps, steps // controls.every
+        self.num_envs, self.copies = num_envs, copies
+        self.steps, self.trial_steps = steps, steps // controls.every
         self._start, self._shots, self._queries, self._samples = start, shots, queries, samples
         self._spread, self._objective = spread, objective
         self.at_work = Stopwatch()
@@ -124,11 +132,11 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
     ) -> tuple[Array, dict[str, Any]]:
         """New tasks everywhere."""
         super().reset(seed=seed)
-        batch, phi, offset = self._draw(self.num_envs, self.np_random)
+        batch, phi, offset = self._draw(self.num_envs, self.np_random, copies=self.copies)
         self._loop = self._begin(batch, phi, offset)
         self._query = self._queries_of(batch)
         self._distance = self._first = self._loop.distance(self._query)
-        return self._loop.observation().numpy(), {"known": self._told()}
+        return self._loop.observation().numpy(), self._told()
 
     def step(self, actions: dict[str, Array]) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """One action of every task: {"change": [N, 2], "optimiser": [N], "ratio": [N]}."""
@@ -148,7 +156,7 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
         if bool(ended.any()):
             infos["final_obs"] = loop.observation().numpy()
             self._renew(ended)
-        infos["known"] = self._told()
+        infos |= self._told()
         return (
             self._loop.observation().numpy(),
             reward.numpy(),
@@ -157,14 +165,14 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
             infos,
         )
 
-    def _told(self) -> Array:
-        """The distance now and at the start, [N, 2]."""
-        told: Array = torch.stack([self._distance, self._first], 1).float().cpu().numpy() / self.scale
-        return told
+    def _told(self) -> dict[str, Any]:
+        distances = torch.stack([self._distance, self._first], 1).float().cpu()
+        return {"known": distances.numpy() / self.scale, "task": self._loop.ids.numpy().copy()}
 
     def _renew(self, rows: Tensor) -> None:
         """New tasks where rows, bool [N], is True."""
-        batch, phi, offset = self._draw(int(rows.sum()), self.np_random)
+        copies = self.copies if bool(rows.all()) else 1
+        batch, phi, offset = self._draw(int(rows.sum()), self.np_random, copies=copies)
         self._loop.replace(rows, phi, batch.support, batch.ids, offset)
         where = rows.nonzero().flatten()
         self._query = self._query.index_copy(0, where.to(self._query.device), self._queries_of(batch))
@@ -175,10 +183,17 @@ class GANControl(VectorEnv[Array, dict[str, Array], Array]):
     def _queries_of(self, batch: TaskBatch) -> Tensor:
         return batch.query.to(self.engine.device, self.engine.dtype)
 
-    def _draw(self, count: int, random: np.random.Generator) -> tuple[TaskBatch, Tensor, Tensor]:
-        batch = self.tasks.sample(count, self._shots, self._queries, random)
-        phi = self._start if isinstance(self._start, Tensor) else self._start(count, random)
-        return batch, phi, torch.from_numpy(random.uniform(-self._spread, self._spread, (count, 2)))
+    def _draw(
+        self, count: int, random: np.random.Generator, *, copies: int = 1
+    ) -> tuple[TaskBatch, Tensor, Tensor]:
+        """Tasks, and the parameters and offsets that they begin with."""
+        drawn = count // copies
+        batch = self.tasks.sample(drawn, self._shots, self._queries, random).repeat(copies)
+        phi = self._start if isinstance(self._start, Tensor) else self._start(drawn, random)
+        if phi.ndim == 2:
+            phi = phi.repeat_interleave(copies, 0)
+        offset = torch.from_numpy(random.uniform(-self._spread, self._spread, (drawn, 2)))
+        return batch, phi, offset.repeat_interleave(copies, 0)
 
     def _begin(self, batch: TaskBatch, phi: Tensor, offset: Tensor) -> ControlledLoop:
         return ControlledLoop(
