@@ -51,9 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     for study, numbers in NUMBERS.items():
         command = _add(commands, study)
         for name, value in {**numbers, "updates": study.UPDATES, "seed": 0}.items():
-            command.add_argument("--" + name, type=int, default=value)
+            said, default = "by default %(default)s", value
+            if value is None:  # the study's own
+                said, default = "by default 300, or 600 where shorter trials come first", argparse.SUPPRESS
+            command.add_argument("--" + name, type=int, default=default, help=said)
         command.set_defaults(run_study=_study_of(study))
-    default = RL2()
+    recipe = RL2()
     command = _add(commands, gan)
     add = command.add_argument
     add("--run", required=True, help="run folder of pymgan train: its GAN, parameters and tasks")
@@ -70,16 +73,16 @@ def _parser() -> argparse.ArgumentParser:
         help="run folders to learn from instead, with --spread; judged on --run, from the reference rates",
     )
     for name in ("steps", "updates", "tasks_per_update", "copies"):
-        add("--" + name.replace("_", "-"), type=int, default=getattr(default, name))
+        add("--" + name.replace("_", "-"), type=int, default=getattr(recipe, name), help="of pymgan.RL2")
     add(
         "--belief",
         type=float,
-        default=default.ppo.belief,
+        default=recipe.ppo.belief,
         help="how much the hidden state has to tell the distance to validation samples, which it does not see",
     )
-    add("--spread", type=float, default=default.spread, help="log range in which every task's rates begin")
-    add("--test-tasks", type=int, default=gan.TEST_TASKS)
-    add("--seed", type=int, default=0)
+    add("--spread", type=float, default=recipe.spread, help="log range in which every task's rates begin")
+    add("--test-tasks", type=int, default=gan.TEST_TASKS, help="that all are compared on")
+    add("--seed", type=int, default=0, help="of tasks, weights and noise")
     add("--out", default=None, help="folder for controller.safetensors and controller.png")
     command.set_defaults(run_study=_gan)
     return parser
