@@ -132,7 +132,11 @@ def _add_train(commands: Any) -> None:
         formatter_class=_Help,
     )
     add = parser.add_argument
-    add("--tasks", default=DEFAULTS["tasks"], help=f"{', '.join(NAMES)}, or a folder of folders of images")
+    add(
+        "--tasks",
+        default=DEFAULTS["tasks"],
+        help=f"{', '.join(NAMES)}, or a folder of folders of images (./NAME)",
+    )
     add("--size", type=int, default=16, help="side in pixels of the images of a folder")
     add("--channels", type=int, choices=(1, 3), default=1, help="channels of the images of a folder")
     add(
@@ -323,7 +327,7 @@ def _train(options: argparse.Namespace) -> None:
 def _distribution(options: argparse.Namespace) -> TaskDistribution:
     from . import tasks
 
-    if Path(options.tasks).is_dir():
+    if options.tasks not in tasks.NAMES and Path(options.tasks).is_dir():
         return tasks.from_folder(options.tasks, size=options.size, channels=options.channels)
     return tasks.get(options.tasks)
 

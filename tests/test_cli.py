@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -145,6 +146,17 @@ def test_defaults_are_those_of_python() -> None:
     assert options.resume == DEFAULTS["resume"]
     assert options.rivals == ",".join(DEFAULTS["rivals"])
     assert cli._meta(options) == DEFAULTS["meta"]
+
+
+def test_a_folder_does_not_hide_tasks_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as that of a run."""
+    (tmp_path / "rings").mkdir()
+    monkeypatch.chdir(tmp_path)
+    named = argparse.Namespace(tasks="rings", size=8, channels=1)
+    assert cli._distribution(named).name == "rings"
+    named.tasks = "./rings"
+    with pytest.raises(ValueError, match="got no folders"):
+        cli._distribution(named)
 
 
 @pytest.mark.parametrize("arguments", [[], ["trian"], ["train", "--steps", "many"], ["adapt"]])
