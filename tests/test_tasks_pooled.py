@@ -56,6 +56,23 @@ def test_every_sample_is_drawn_sooner_or_later() -> None:
         assert max(counts.values()) < 1.4 * min(counts.values())
 
 
+def test_repeated_tasks_are_the_same_ones() -> None:
+    """With all that belongs to them, the place in a pool as well."""
+    drawn = from_arrays(numbered(12, 9, 10)).sample(5, 3, 4, generator())
+    pool = torch.arange(40.0).view(20, 2)
+    index = torch.arange(15, dtype=torch.int32).view(5, 3)
+    batch = TaskBatch(drawn.support, drawn.query, drawn.ids, drawn.classes, pool, index)
+    repeated = batch.repeat(3)
+    assert repeated.support_pool is pool
+    for name in ("support", "query", "ids", "support_index"):
+        once, thrice = getattr(batch, name), getattr(repeated, name)
+        assert len(thrice) == 15
+        for row in range(15):
+            assert torch.equal(thrice[row], once[row // 3])
+    assert repeated.classes == [name for name in batch.classes for _ in range(3)]
+    assert drawn.repeat(2).support_index is None
+
+
 def test_too_few_samples_are_drawn_with_replacement_and_said_once() -> None:
     distribution = from_arrays(numbered(5, 2, 40), split=(1, 0, 0))
     with pytest.warns(
