@@ -118,6 +118,8 @@ def _ended(arguments: list[str], limit: float) -> tuple[int | None, str]:
             end_session(process)
             said, _ = process.communicate()
             return None, said.decode(errors="replace")
+        finally:
+            end_session(process)
 
 
 def read_all(entries: Iterable[Entry], folder: Path, budget: Budget) -> None:

@@ -140,7 +140,8 @@ def _times(
     return acc
 
 
-@triton.jit
+# Sizes that no address is a multiple of need no kernel of their own.
+@triton.jit(do_not_specialize=["rows0", "rows1"])
 def _outer(
     b0,  # [T, rows0, sites * n]
     b0_task,
@@ -292,7 +293,7 @@ def outer(
 
     key = (len(b0), b0.shape[1], window.in_sites, window.sites, window.taps, weight.n, weight.k,
            a1 is None, target.descent is None, precision)  # fmt: skip
-    _tuned(key, launch, [target.out])
+    _tuned(key, (weight.n, weight.k), launch, [target.out])
     if bias is not None:
         size, depth = block(weight.n, 64), block(b0.shape[1], 64)
         grid = (len(b0), cdiv(weight.n, size), weight.bias_sites)

@@ -84,7 +84,8 @@ def _times(
     return acc
 
 
-@triton.jit
+# Sizes that no address is a multiple of need no kernel of their own.
+@triton.jit(do_not_specialize=["rows", "sites", "taps", "bias_sites"])
 def _product(
     a0,  # [T, rows, in_sites * depth] or None
     a0_task,
@@ -230,4 +231,5 @@ def product(
 
     key = (tasks, rows, window.in_sites, window.sites, window.taps, depth, columns, adjoint,
            a0 is None, a1 is None, epilogue.apply, precision)  # fmt: skip
-    _tuned(key, launch, [*epilogue.written(), *([] if dot_out is None else [dot_out])])
+    size = rows * window.sites, columns
+    _tuned(key, size, launch, [*epilogue.written(), *([] if dot_out is None else [dot_out])])

@@ -72,6 +72,35 @@ def partial_dots(a: Tensor, b: Tensor, scale: Tensor | None = None) -> Tensor:
     return partial
 
 
+@triton.jit
+def _weighted_sums(
+    x,  # [C, T, n]
+    weight,  # [T]
+    counts,  # uint8 [T]
+    out,  # [C, n]
+    tasks,
+    n,
+    BLOCK: tl.constexpr,
+):
+    cotangent = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), out.dtype.element_ty)
+    for task in range(tasks):
+        ok = at < tl.where(tl.load(counts + task) != 0, n, 0)
+        total += tl.load(weight + task) * tl.load(x + (cotangent * tasks + task) * n + at, mask=ok, other=0.0)
+    tl.store(out + cotangent * n + at, total, mask=at < n)
+
+
+def weighted_sums(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+    """[C, n]: of x [C, T, n], the sum over the tasks that count (bool [T]) of each one's weight [T] times it, in their order."""
+    cotangents, tasks, n = x.shape
+    out, size = x.new_empty(cotangents, n), block(n, 256)
+    _weighted_sums[(cotangents, cdiv(n, size))](
+        x.contiguous(), weight.to(x).contiguous(), counts.to(torch.uint8), out, tasks, n, BLOCK=size
+    )
+    return out
+
+
 def dots(a: Tensor, b: Tensor, scale: Tensor | None = None) -> Tensor:
     """[T], float64: the scalar product of a [T, n] and b [T, n] (and scale [n])."""
     out = torch.empty(len(a), 1, dtype=torch.float64, device=a.device)

@@ -137,8 +137,8 @@ def _add_train(commands: Any) -> None:
         default=DEFAULTS["tasks"],
         help=f"{', '.join(NAMES)}, or a folder of folders of images (./NAME)",
     )
-    add("--size", type=int, default=16, help="side in pixels of the images of a folder")
-    add("--channels", type=int, choices=(1, 3), default=1, help="channels of the images of a folder")
+    add("--size", type=int, help="side in pixels of the images of a folder (default: 16)")
+    add("--channels", type=int, choices=(1, 3), help="channels of the images of a folder (default: 1)")
     add(
         "--arch",
         default="mlp",
@@ -211,7 +211,7 @@ def _add_adapt(commands: Any) -> None:
     )
     add = parser.add_argument
     add("--run", required=True, help="run folder of pymgan train")
-    add("--images", required=True, help="folder of images of one class")
+    add("--images", required=True, help="folder of images of one class, not of folders of classes")
     add("--steps", type=int, default=None, help="inner steps; as meta-trained by default")
     add("--seed", type=int, default=0, help="of the noise")
     add("--n", type=int, default=64, help="samples to draw")
@@ -327,8 +327,17 @@ def _train(options: argparse.Namespace) -> None:
 def _distribution(options: argparse.Namespace) -> TaskDistribution:
     from . import tasks
 
-    if options.tasks not in tasks.NAMES and Path(options.tasks).is_dir():
-        return tasks.from_folder(options.tasks, size=options.size, channels=options.channels)
+    given = {name: getattr(options, name) for name in ("size", "channels")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.tasks in tasks.NAMES:
+        if given:
+            raise ValueError(
+                f"expected --size and --channels with a folder of images, got {_flag(next(iter(given)))} with the "
+                f"built-in tasks {options.tasks}, whose samples have a shape of their own; leave it out, or give "
+                f"a folder called so as ./{options.tasks}"
+            )
+    elif Path(options.tasks).is_dir():
+        return tasks.from_folder(options.tasks, **given)
     return tasks.get(options.tasks)
 
 

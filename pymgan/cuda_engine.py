@@ -102,7 +102,7 @@ class CudaEngine(AddressEngine):
         """(value [T] float64, cotangent of a) of a distance between samples [T, B, *]; kind "energy" (unbiased)."""
         check_distance(kind, a, b)
         dtype = a.dtype
-        a, b = a.detach().to(self.dtype).contiguous(), b.detach().to(self.dtype).contiguous()
+        a, b = (x.detach().to(self.device, self.dtype).contiguous() for x in (a, b))
         value = self._zeros(torch.float64, len(a))
         cotangent = torch.empty_like(a)
         self._core.distance(

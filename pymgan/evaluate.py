@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
@@ -14,11 +14,11 @@ from torch import Tensor
 from . import metrics
 from .contract import Rng
 from .meta.base import fine_tune, scalar_mean
+from .tasks import TaskBatch
 
 if TYPE_CHECKING:
     from .contract import Engine
     from .rl2 import Controller
-    from .tasks import TaskBatch
 
 __all__ = [
     "METRICS",
@@ -26,16 +26,19 @@ __all__ = [
     "Contender",
     "Scores",
     "choose_rates",
+    "chunks",
     "energy_after",
     "evaluate",
     "generate_after",
+    "nearest_queries",
+    "score",
 ]
 
 METRICS = ("energy", "swd", "mmd2", "nearest_support")
 SAMPLES = 64  # generated per task
 STREAM = 2  # of the counter-based noise
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # tried for each player when fine-tuning rates are chosen
-CHUNK = 32  # tasks at a time
+CHUNK = 128  # tasks that are evaluated at a time: what is in memory at once does not grow with their number
 
 Scores = dict[str, metrics.Summary]
 
@@ -123,5 +126,29 @@ def evaluate(contenders: Sequence[Contender], batch: TaskBatch, *, seed: int) ->
 
 def score(contender: Contender, batch: TaskBatch, *, seed: int) -> dict[str, Tensor]:
     """Every metric [T] of one contender; a task that became non-finite counts as its last finite step."""
-    fake, _ = generate_after(contender, batch, seed=seed)
-    return metrics.all_metrics(fake.cpu(), batch)
+    parts = []
+    for some in chunks(batch):  # the noise is keyed by a task's id, so no task depends on who is beside it
+        fake, _ = generate_after(contender, some, seed=seed)
+        parts.append(metrics.all_metrics(fake.cpu(), some))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def nearest_queries(batch: TaskBatch) -> Tensor:
+    """The metric "nearest_support", [T], of the real queries."""
+    return torch.cat([metrics.nearest_support(some.query, some.support) for some in chunks(batch)])
+
+
+def chunks(batch: TaskBatch) -> Iterator[TaskBatch]:
+    """The tasks of a batch in order, at most `CHUNK` at a time, in parts as even as possible."""
+    tasks = len(batch.ids)
+    count = -(-tasks // CHUNK)
+    for index in range(count):
+        rows = slice(tasks * index // count, tasks * (index + 1) // count)
+        yield TaskBatch(
+            support=batch.support[rows],
+            query=batch.query[rows],
+            ids=batch.ids[rows],
+            classes=batch.classes[rows],
+            support_pool=batch.support_pool,
+            support_index=None if batch.support_index is None else batch.support_index[rows],
+        )

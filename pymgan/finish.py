@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from . import metrics, pictures
 from ._version import __version__
-from .evaluate import Contender, Scores, choose_rates, evaluate, generate_after
+from .evaluate import Contender, Scores, choose_rates, evaluate, generate_after, nearest_queries
 from .folder import SUMMARY
 from .loop import TEST, draw
 from .progress import say
@@ -18,9 +19,9 @@ from .rl2.comparison import to_json
 from .rl2.studies.gan import AGAINST, compare, grid_winners
 
 if TYPE_CHECKING:
-    from .folder import RunFolder
     from .loop import Trainer
     from .rl2 import Controller
+    from .rl2.comparison import Outcome
     from .rl2.studies.gan import Setting
     from .tasks import TaskBatch, TaskDistribution
 
@@ -48,8 +49,8 @@ def finish(
     setting: Setting | None = None,
     controller: Controller | None = None,
 ) -> dict[str, Any]:
-    """Evaluate every method on tasks of the test classes; writes summary.json and samples.png and returns the
-    summary.
+    """Evaluate every method on tasks of the test classes; writes summary.json, then samples.png, and returns
+    the summary. A number that is not finite is None in it, as JSON has no other word.
 
     Fine-tuning rates of rivals are chosen on the validation classes, of all pairs of a small grid. The run's
     own method adapts with the rates that it was meta-trained with, as `Run.adapt` does.
@@ -74,17 +75,16 @@ def finish(
     summary: dict[str, Any] = {
         "test": {"tasks": len(batch.ids), **evaluate(contenders, batch, seed=settings.seed)}
     }
+    summary["real_queries"] = {"nearest_support": metrics.summarise(nearest_queries(batch))}
+    del batch  # the tasks of one evaluation in memory at a time
     for name, variant in test.variants().items():
         other = draw(variant, settings, TEST, count=settings.test_tasks)
         summary[f"test_{name}"] = {"tasks": len(other.ids), **evaluate(contenders, other, seed=settings.seed)}
-    summary["real_queries"] = {
-        "nearest_support": metrics.summarise(metrics.nearest_support(batch.query, batch.support))
-    }
-    if folder is not None:
-        shown = draw(test, settings, TEST, count=PICTURED)
-        draw_samples(folder.path / "samples.png", contenders, shown, seed=settings.seed)
+        del other
+    outcomes: dict[str, Outcome] = {}
     if setting is not None and controller is not None:
-        summary["controller"] = _compare_schedules(setting, controller, folder, show=show)
+        outcomes = _compare_schedules(setting, controller, show=show)
+        summary["controller"] = to_json(outcomes, AGAINST)
     trained = trainer.seconds()
     summary |= {
         "fine_tuning_rates": chosen,
@@ -95,39 +95,50 @@ def finish(
         "train_s": trained,
         "wall_s": round(max(time.monotonic() - since, sum(trained.values())), 3),
     }
+    summary = _jsonable(summary)
     if folder is not None:
-        folder.write_json(SUMMARY, summary)
+        folder.write_json(
+            SUMMARY, summary
+        )  # before the pictures: whatever becomes of them, the run is finished
+        shown = draw(test, settings, TEST, count=PICTURED)
+        draw_samples(folder.path / "samples.png", contenders, shown, seed=settings.seed)
+        if controller is not None and outcomes:
+            picture.draw(folder.path / "controller.png", outcomes, controller.controls)
     return summary
 
 
-def _compare_schedules(
-    setting: Setting, controller: Controller, folder: RunFolder | None, *, show: bool
-) -> dict[str, Any]:
-    """The controller beside the best constant schedule and chance, and controller.png."""
+def _jsonable(value: Any) -> Any:
+    """The same with None for every number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _compare_schedules(setting: Setting, controller: Controller, *, show: bool) -> dict[str, Outcome]:
+    """The controller beside the best constant schedule and chance."""
     winners = grid_winners(setting, shapes=("constant",), said=lambda text: say(text, show=show))
-    outcomes = compare(setting, {"controller": controller}, winners)
-    if folder is not None:
-        picture.draw(folder.path / "controller.png", outcomes, controller.controls)
-    return to_json(outcomes, AGAINST)
+    return compare(setting, {"controller": controller}, winners)
 
 
 def _contenders(trainer: Trainer) -> tuple[list[Contender], dict[str, Any]]:
     """Rows of the comparison in the order of the picture, and what is known about their rates."""
     settings = trainer.settings
-    first, *others = settings.metas()
-    own = trainer.learner(first.name)
+    (own_name, first), *others = zip(settings.names, settings.metas(), strict=True)
+    own = trainer.learner(own_name)
     start = own.average if own else trainer.initial
     rates = own.inner_rates if own else first.rates()
-    engine = trainer.engines.adapt[first.name]
+    engine = trainer.engines.adapt[own_name]
     contenders = [Contender("before", engine, start, None), Contender("after", engine, start, rates)]
     chosen: dict[str, Any] = {}
-    for method in others:
-        learner = trainer.learner(method.name)
+    for name, method in others:
+        learner = trainer.learner(name)
         phi = learner.average if learner else trainer.initial
-        engine = trainer.engines.adapt[method.name]
+        engine = trainer.engines.adapt[name]
         best, value = choose_rates(engine, phi, method.inner_steps, trainer.validation, seed=settings.seed)
-        contenders.append(Contender(method.name, engine, phi, best))
-        chosen[method.name] = {
+        contenders.append(Contender(name, engine, phi, best))
+        chosen[name] = {
             "generator": float(best[0, 0]),
             "discriminator": float(best[0, 1]),
             "validation_energy": value,
@@ -140,7 +151,8 @@ def draw_samples(path: Any, contenders: list[Contender], batch: TaskBatch, *, se
     panels: list[tuple[str, Tensor]] = [("support", batch.support[:, :SHOWN])]
     for contender in contenders:
         fake, _ = generate_after(contender, batch, seed=seed, samples=SHOWN)
-        panels.append((_TITLES.get(contender.name, contender.name), fake.cpu().float()))
+        kind, *differing = contender.name.split(" ")
+        panels.append(("\n".join([_TITLES.get(kind, kind), *differing]), fake.cpu().float()))
     panels.append(("real queries", batch.query[:, :SHOWN]))
     pictures.comparison(path, panels, [str(name) for name in batch.classes])
 
@@ -149,8 +161,13 @@ def table(summary: dict[str, Any]) -> str:
     """The test scores as a table a person can read."""
     scores: dict[str, Scores] = {k: v for k, v in summary["test"].items() if k != "tasks"}
     names = list(next(iter(scores.values())))
-    lines = ["".join(["method    ", *(f"{name:>24}" for name in names)])]
+    width = max(10, *(len(method) + 2 for method in scores))
+    lines = ["".join([f"{'method':<{width}}", *(f"{name:>24}" for name in names)])]
     for method, values in scores.items():
-        cells = [f"{values[name]['mean']:.4f} ± {values[name]['ci95']:.4f}" for name in names]
-        lines.append("".join([f"{method:<10}", *(f"{cell:>24}" for cell in cells)]))
+        cells = [f"{_number(values[name]['mean'])} ± {_number(values[name]['ci95'])}" for name in names]
+        lines.append("".join([f"{method:<{width}}", *(f"{cell:>24}" for cell in cells)]))
     return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4f}"

@@ -27,10 +27,12 @@ class Learner:
         phi: [P] float32, the initial meta-parameters.
         split: how many of the parameters are the generator's; they come first.
         steps: that the whole run takes; a linear schedule ends there.
+        name: that it goes by in its run; the method's by default.
     """
 
-    def __init__(self, meta: Meta, phi: Tensor, *, split: int, steps: int) -> None:
+    def __init__(self, meta: Meta, phi: Tensor, *, split: int, steps: int, name: str | None = None) -> None:
         self.meta = meta
+        self.name = meta.name if name is None else name
         self.steps = steps
         self.step = 0
         self.tasks = 0

@@ -42,7 +42,7 @@ from pymgan.frame import Compiled, Frame, Values, noise_key
 from pymgan.gan import GAN
 from pymgan.meta_gradient import compose
 from pymgan.plan import Plan, compile_game, compile_plan
-from pymgan.task_sum import reduce_tasks
+from pymgan.task_sum import in_order, reduce_tasks
 from pymgan.updates import count_updates
 
 __all__ = ["ListEngine"]
@@ -274,7 +274,10 @@ class ListEngine(ABC):
         for c, half in enumerate(supports):
             for each in (v, v_moment):
                 self._clear(each, c, half)
-        d_rate, d_scale = self._zeros(len(v), kept.tasks, kept.steps, 2), torch.zeros_like(v)
+        d_rate = self._zeros(len(v), kept.tasks, kept.steps, 2)
+        d_scale = (
+            torch.zeros_like(v) if rates else self._zeros(len(v), kept.tasks, 0)
+        )  # nobody writes it then
         slots = dict(kept.slots)
         everything = ["GD"] * len(v)
         for kind, k, source, target in kept.storage.pullback:
@@ -317,11 +320,15 @@ class ListEngine(ABC):
         state_v0 = None if v_moment is None else of_valid(v_moment)
         rate, scale = (of_valid(d_rate), of_valid(d_scale)) if rates else (None, None)
         if weight is not None:
-            valid, v0, state_v0, scale = reduce_tasks(valid, weight, v0, state_v0, scale)
+            valid, v0, state_v0, scale = reduce_tasks(valid, weight, v0, state_v0, scale, self._sum_tasks)
         if not bare:
             return Pulled(v0, state_v0, rate, scale, valid)
         state_v0, rate, scale = (None if r is None else r[0] for r in (state_v0, rate, scale))
         return Pulled(v0[0], state_v0, rate, scale, valid)
+
+    def _sum_tasks(self, value: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+        """See :func:`pymgan.task_sum.in_order`."""
+        return in_order(value, weight, counts)
 
     @torch.no_grad()
     def meta_gradient(

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from .errors import Interrupted, TrainingFailed
-from .evaluate import energy_after
+from .evaluate import Contender, chunks, energy_after, score
 from .events import Events
 from .folder import RunFolder
 from .learner import Learner
@@ -35,7 +35,7 @@ ROWS = 500  # rows of metrics per method
 VALIDATIONS = 20  # of which so many carry the energy distance on validation classes
 VALIDATION_TASKS = 40
 SAVE_EVERY_S = 5.0
-FAILURES = 5  # steps in a row in which most tasks failed: more is not bad luck
+FAILURES = 5  # steps in a row (or all of a shorter run) in which most tasks failed: that is not bad luck
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Step:
     """What a callback gets after every meta-step.
 
     Attributes:
-        method: the name of the method that trains, such as "maml".
+        method: the name in this run of the method that trains, such as "maml".
         step: meta-steps done.
         metrics: objective, losses, gradient norm; now and then the energy distance on validation classes.
         parameters: [P], the meta-parameters. Valid until the next step; copy it to keep it.
@@ -86,8 +86,8 @@ class Trainer:
     Args:
         settings: of the run.
         tasks: the whole distribution.
-        methods: those to train and to compare, in order; only the first kind becomes a learner.
-        engines: of every method.
+        methods: those of `settings`, in order; those that train become learners.
+        engines: of every method, by its name in `settings.names`.
         initial: [P], the weights that every method started from.
         folder: None keeps everything in memory.
         callbacks: called after every meta-step.
@@ -109,8 +109,8 @@ class Trainer:
         self.settings = settings
         split = next(iter(engines.adapt.values())).generator_parameters
         self.learners = [
-            Learner(method, initial, split=split, steps=settings.steps[method.name])
-            for method in methods
+            Learner(method, initial, split=split, steps=settings.steps[name], name=name)
+            for name, method in zip(settings.names, methods, strict=True)
             if method.trains
         ]
         self.engines = engines
@@ -133,20 +133,23 @@ class Trainer:
         return self._validation
 
     def learner(self, name: str) -> Learner | None:
-        """The learner of a trained method."""
-        return next((learner for learner in self.learners if learner.meta.name == name), None)
+        """The learner of a trained method, by its name in the run."""
+        return next((learner for learner in self.learners if learner.name == name), None)
 
     def seconds(self) -> dict[str, float]:
         """Wall time of each trained method's steps, over all sessions."""
         return {row["method"]: row["wall_s"] for row in self.history}
 
     def estimate(self) -> tuple[float, float]:
-        """Seconds of the remaining steps and bytes that this process needs, from trying a few steps."""
+        """Seconds of the remaining steps, and bytes that this process needs for them and for the evaluation, from
+        trying a few steps and a part of the evaluation.
+        """
         seconds = 0.0
         for learner in self.learners:
-            left = self.settings.steps[learner.meta.name] - learner.step
+            left = self.settings.steps[learner.name] - learner.step
             if left > 0:
                 seconds += left * min(self._try_step(learner) for _ in range(3))
+        self._try_evaluation()
         return seconds, peak_memory()
 
     def _try_step(self, learner: Learner) -> float:
@@ -154,7 +157,7 @@ class Trainer:
         started = time.monotonic()
         batch = draw(self._train, self.settings, TRAIN, learner.step)
         learner.meta.direction(
-            self.engines.step[learner.meta.name],
+            self.engines.step[learner.name],
             learner.parameters,
             learner.inner_rates,
             batch,
@@ -162,6 +165,18 @@ class Trainer:
             step=learner.step,
         )
         return time.monotonic() - started
+
+    def _try_evaluation(self) -> None:
+        """Draw as many tasks as in the evaluation at the end, of train classes, and judge one chunk of them."""
+        own = self.settings.names[0]
+        learner, settings = self.learner(own), self.settings
+        rates = learner.inner_rates if learner else settings.metas()[0].rates()
+        batch = draw(self._train, settings, TRAIN, count=settings.test_tasks)
+        score(
+            Contender(own, self.engines.adapt[own], self.initial, rates),
+            next(chunks(batch)),
+            seed=settings.seed,
+        )
 
     def restore(self) -> bool:
         """Continue from the folder's checkpoint; True when there was one."""
@@ -176,12 +191,12 @@ class Trainer:
             )
         self.initial = tensors["initial"]
         for learner in self.learners:
-            prefix = f"{learner.meta.name}."
+            prefix = f"{learner.name}."
             own = {
                 key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
             }
-            learner.restore(own, state["learners"][learner.meta.name])
-        done = {learner.meta.name: learner.step for learner in self.learners}
+            learner.restore(own, state["learners"][learner.name])
+        done = {learner.name: learner.step for learner in self.learners}
         self.history = self._folder.cut(lambda row: row.get("step", 0) <= done.get(row.get("method", ""), -1))
         return True
 
@@ -192,8 +207,8 @@ class Trainer:
             return
         tensors, counters = {"initial": self.initial}, {}
         for learner in self.learners:
-            own, counters[learner.meta.name] = learner.state()
-            tensors |= {f"{learner.meta.name}.{key}": value for key, value in own.items()}
+            own, counters[learner.name] = learner.state()
+            tensors |= {f"{learner.name}.{key}": value for key, value in own.items()}
         self._folder.save(tensors, {"learners": counters})
 
     def run(self) -> None:
@@ -207,12 +222,12 @@ class Trainer:
             self.save()  # a run that fails or ends early leaves a state from its first moment on
         with Stop() as stop:
             for learner in self.learners:
-                if learner.step < self.settings.steps[learner.meta.name]:
+                if learner.step < self.settings.steps[learner.name]:
                     self._train_one(learner, stop)
                     self.save()
 
     def _train_one(self, learner: Learner, stop: Stop) -> None:
-        name, settings = learner.meta.name, self.settings
+        name, settings = learner.name, self.settings
         total = settings.steps[name]
         engine = self.engines.step[name]
         earlier = [row["wall_s"] for row in self.history if row["method"] == name]
@@ -232,7 +247,7 @@ class Trainer:
                 )
                 failed = 2 * int(direction.valid.sum()) < len(direction.valid)
                 failures = failures + 1 if failed else 0
-                if failures >= FAILURES:
+                if failures >= min(FAILURES, total):
                     self._fail(learner, failures)
                 norm = learner.descend(direction)
                 metrics = direction.metrics | {"gradient_norm": norm}
@@ -251,7 +266,7 @@ class Trainer:
 
     def _validate(self, learner: Learner) -> dict[str, float]:
         """Energy distance after adaptation on validation classes, of averaged and of raw meta-parameters."""
-        engine = self.engines.adapt[learner.meta.name]
+        engine = self.engines.adapt[learner.name]
         both = {"validation_energy": learner.average, "validation_energy_raw": learner.parameters}
         return {
             name: energy_after(engine, phi, learner.inner_rates, self._validation, seed=self.settings.seed)
@@ -261,7 +276,7 @@ class Trainer:
     def _row(self, learner: Learner, metrics: dict[str, float], wall: float) -> None:
         finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
         row = {
-            "method": learner.meta.name,
+            "method": learner.name,
             "step": learner.step,
             **finite,
             "tasks": learner.tasks,
@@ -273,7 +288,7 @@ class Trainer:
             self._folder.append(row)
 
     def _interrupt(self, learner: Learner, failures: int) -> None:
-        done = f"{learner.meta.name} is at step {learner.step} of {self.settings.steps[learner.meta.name]}"
+        done = f"{learner.name} is at step {learner.step} of {self.settings.steps[learner.name]}"
         if self._folder is None:
             raise Interrupted(f"stopped: {done}; nothing was saved, as there is no out= folder")
         if failures == 0:
@@ -281,9 +296,10 @@ class Trainer:
         raise Interrupted(f"stopped and saved: {done}; the same command resumes in {self._folder.path}")
 
     def _fail(self, learner: Learner, failures: int) -> None:
+        row = "its only step" if failures == 1 else f"{failures} steps in a row"
         place = f"; the last good state is in {self._folder.path}" if self._folder else ""
         raise TrainingFailed(
-            f"{learner.meta.name}: most tasks became non-finite in {failures} steps in a row, the last "
+            f"{learner.name}: most tasks became non-finite in {row}, the last "
             f"at step {learner.step}"
             f"{place}. Lower inner_lr or outer_lr, or check the data's range"
         )

@@ -32,7 +32,7 @@ def comparison(
     Args:
         path: PNG file, written atomically.
         panels: (title, samples [T, n, *shape]) each; images in [-1, 1] as [H, W], [1, H, W] or [3, H, W], or
-            points [2].
+            samples of two numbers, drawn as points. Of samples with more axes, [C, ..., H, W], the slices lie below each other.
         labels: T names of the tasks.
         highlight: the title of the panel to stand out.
     """
@@ -123,6 +123,7 @@ def _image(axes: Any, tile: np.ndarray) -> None:
 
 def _points(axes: Any, points: np.ndarray, limit: tuple[float, float, float], colour: str) -> None:
     x, y, half = limit
+    points = points.reshape(len(points), 2)
     axes.scatter(points[:, 0], points[:, 1], s=5, c=colour, alpha=0.75, linewidths=0)
     axes.set_xlim(x - half, x + half)
     axes.set_ylim(y - half, y + half)
@@ -133,7 +134,7 @@ def _points(axes: Any, points: np.ndarray, limit: tuple[float, float, float], co
 
 def _limit(samples: Sequence[Tensor]) -> tuple[float, float, float]:
     """Centre and half-width of a square around points [n, 2]."""
-    every = torch.cat([one.reshape(-1, 2) for one in samples])
+    every = torch.cat([one.reshape(-1, 2) for one in samples]).nan_to_num(0.0, 0.0, 0.0)
     low, high = every.amin(0), every.amax(0)
     centre = (low + high) / 2
     return float(centre[0]), float(centre[1]), 0.65 * float((high - low).max()) + 1e-3
@@ -144,13 +145,18 @@ def _is_points(shape: Sequence[int]) -> bool:
 
 
 def _mosaic(samples: Tensor, across: int, *, gap: int) -> np.ndarray:
-    """Samples [n, *shape] in [-1, 1] side by side, uint8 [H, W] or [H, W, 3]; vectors as rows of pixels."""
+    """Samples [n, *shape] in [-1, 1] side by side, uint8 [H, W] or [H, W, 3].
+
+    Vectors are rows of pixels; of [C, ..., H, W] the slices [H, W] lie below each other.
+    """
     shape = samples.shape[1:]
     images = samples.detach().float().cpu()
     if len(shape) == 1:
         images = images.reshape(len(samples), 1, 1, -1)
     elif len(shape) == 2:
         images = images.unsqueeze(1)
+    elif len(shape) > 3:
+        images = images.flatten(2, -2)
     channels = 3 if images.shape[1] == 3 else 1
     pixels = (
         ((images[:, :channels].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()

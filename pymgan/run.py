@@ -123,6 +123,8 @@ class Run:
         path: Path | None = None,
         threads: int | None = None,
         controller: Controller | None = None,
+        engine: str | None = None,
+        device: str | None = None,
     ) -> None:
         self._gan = gan
         self.controller = controller
@@ -135,6 +137,12 @@ class Run:
         self.summary = summary
         self.path = path
         self._threads = threads
+        elsewhere = engine is not None or device is not None  # then neither is what it was trained with
+        self._place: dict[str, Any] = (
+            {"engine": "auto" if engine is None else engine, "device": "auto" if device is None else device}
+            if elsewhere
+            else {"engine": settings.engine, "device": settings.device}
+        )
         self._engines: dict[int, Engine] = {}
 
     @property
@@ -172,12 +180,12 @@ class Run:
             ValueError, TypeError: wrong shape, fewer than two samples, not finite, or steps < 1.
             RuntimeError: the adaptation does not stay finite.
         """
-        if self.controller is not None:
-            return self._adapt_controlled(self.controller, images, steps, seed)
         inner = len(self.rates)
         count = inner if steps is None else steps
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"expected steps >= 1, got {steps!r}")
+        if self.controller is not None:
+            return self._adapt_controlled(self.controller, images, steps, seed)
         if count > inner:
             warnings.warn(
                 f"adapting for {count} steps a GAN that was meta-trained for {inner}: more steps "
@@ -239,23 +247,31 @@ class Run:
                 fakes=reals if penalty is not None and penalty.between else self.settings.shots,
                 reals=reals,
                 **inner,
-                engine=self.settings.engine,
-                device=self.settings.device,
+                **self._place,
                 threads=self._threads,
             )
         return self._engines[reals]
 
 
-def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Run:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+) -> Run:
     """Open a run folder, finished or not; nothing in it is changed.
 
     Args:
         path: the folder, or its checkpoint.safetensors.
         threads: of the engine; None takes all cores.
+        engine, device: that `Run.adapt` uses, as of `pymgan.compile`. None takes what the run was trained with, or "auto" if
+            the other one is given: `load(path, device="cpu")` opens a run of a GPU where there is none.
 
     Raises:
         FileNotFoundError: there is no run.
         CheckpointError: a file in it is damaged or something else.
+        ValueError: an unknown engine or device, or one that is not available.
     """
     folder = Path(path)
     if folder.is_file():
@@ -276,7 +292,7 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Run:
             f"{folder}: expected a checkpoint with {expected:,} parameters, got {found.numel():,}; it "
             "is of another run"
         )
-    return Run(
+    run = Run(
         gan,
         settings,
         parameters=found,
@@ -287,7 +303,14 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Run:
         path=folder,
         threads=threads,
         controller=Controller.load(folder / CONTROLLER) if _has_controller(folder, settings) else None,
+        engine=engine,
+        device=device,
     )
+    if engine is not None or device is not None:
+        run._engine(
+            settings.shots
+        )  # raises here for what is unknown or not available, not in the first `adapt`
+    return run
 
 
 def _has_controller(folder: Path, settings: Settings) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from .errors import CheckpointError, SettingsChanged
 from .meta import Meta, from_config
 from .meta.base import whole
 
-__all__ = ["Settings", "check_counts"]
+__all__ = ["Settings", "check_counts", "distinct_names"]
 
 FORMAT = 2
 
@@ -24,7 +24,7 @@ class Settings:
         tasks, fingerprint: the task distribution's name, and the hash of its data and splits.
         gan: the networks and the loss (pymgan/arch_config.py), without weights.
         methods: the `meta=` value and then the trained and untrained rivals, as plain values.
-        steps: meta-steps of each method, by name.
+        steps: meta-steps of each method, by its name among them (`names`).
         tasks_per_step, shots, queries, seed: of every meta-batch.
         test_tasks: how many tasks of the test classes are evaluated at the end.
         engine: the engine that was chosen, by name.
@@ -56,6 +56,11 @@ class Settings:
             **self.steps,
         )
 
+    @property
+    def names(self) -> list[str]:
+        """What each method goes by in the run: its summary, checkpoint, metrics and events. The first is the run's own."""
+        return distinct_names(self.methods)
+
     def metas(self) -> list[Meta]:
         """The methods as values; the first is the run's own."""
         return [from_config(method) for method in self.methods]
@@ -80,7 +85,10 @@ class Settings:
 
     def require_same(self, old: Settings, folder: str) -> None:
         """Raise SettingsChanged with every difference, unless the folder's run has these settings."""
-        before, now = dict(_flatten(asdict(old))), dict(_flatten(asdict(self)))
+        before, now = (
+            dict(_flatten(asdict(each) | {"methods": dict(zip(each.names, each.methods, strict=True))}))
+            for each in (old, self)
+        )
         lines = [
             f"  {key}: {_show(before, key)} in the folder, {_show(now, key)} now"
             for key in sorted(before.keys() | now.keys())
@@ -92,6 +100,34 @@ class Settings:
                 + "\n".join(lines)
                 + "\nuse the same settings to resume it, or choose another out="
             )
+
+
+def distinct_names(methods: Sequence[dict[str, Any]]) -> list[str]:
+    """The methods' names, followed by what differs in those that are not the first of their kind: "maml order=1".
+
+    Raises:
+        ValueError: two are equal.
+    """
+    firsts: dict[str, dict[str, Any]] = {}
+    names: list[str] = []
+    for method in methods:
+        kind = method["name"]
+        first = firsts.setdefault(kind, method)
+        differing = [
+            f"{key}={_plain(method[key])}" for key in sorted(method) if method[key] != first.get(key)
+        ]
+        name = " ".join([kind, *differing])
+        if name in names:
+            raise ValueError(
+                "expected methods (meta and rivals) that differ from each other, got two equal values of "
+                f"{kind!r}; leave one of them out"
+            )
+        names.append(name)
+    return names
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 # The least value of each number. Two samples are the fewest that have a distance to each other.

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-__all__ = ["reduce_tasks"]
+__all__ = ["in_order", "reduce_tasks"]
+
+
+def in_order(value: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+    """[C, P]: the sum over the tasks that count (bool [T]) of each one's weight [T] times its value [C, T, P], in their order."""
+    out = torch.zeros_like(value[:, 0])
+    for t in torch.nonzero(counts).flatten().tolist():
+        out += weight[t] * value[:, t]
+    return out
 
 
 def reduce_tasks(
-    valid: Tensor, weight: Tensor, v0: Tensor, state_v0: Tensor | None, d_scale: Tensor | None
+    valid: Tensor,
+    weight: Tensor,
+    v0: Tensor,
+    state_v0: Tensor | None,
+    d_scale: Tensor | None,
+    total: Callable[[Tensor, Tensor, Tensor], Tensor] = in_order,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Adds what the tasks pulled, in their order; tasks that are not valid or not finite are left out.
 
@@ -17,18 +32,12 @@ def reduce_tasks(
         valid: bool [T], from `adapt`.
         weight: [T].
         v0, state_v0, d_scale: [C, T, P]; None stays None.
+        total: adds one of them up, as `in_order` does.
 
     Returns:
         (the tasks that are in the sums, bool [T]; the sums [C, P]).
     """
     valid = valid & torch.isfinite(v0).all(dim=2).all(dim=0)
     weight = weight.to(v0)
-
-    def total(value: Tensor) -> Tensor:
-        out = torch.zeros_like(value[:, 0])
-        for t in torch.nonzero(valid).flatten().tolist():
-            out += weight[t] * value[:, t]
-        return out
-
-    state, scale = (None if value is None else total(value) for value in (state_v0, d_scale))
-    return valid, total(v0), state, scale
+    state, scale = (None if value is None else total(value, weight, valid) for value in (state_v0, d_scale))
+    return valid, total(v0, weight, valid), state, scale

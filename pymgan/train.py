@@ -26,7 +26,7 @@ from .rl2 import RL2, Controller
 from .rl2.studies.gan import Setting
 from .rl2.training import CONTROLLER, train_controller
 from .run import Run
-from .settings import Settings, check_counts
+from .settings import Settings, check_counts, distinct_names
 from .threads import one_torch_thread
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def train(
         shots: samples in each task's support set.
         queries: samples in each task's query set.
         seed: of the initial weights, the tasks and the noise.
-        rivals: methods to compare with, trained in the same run with their own steps. () trains `meta` alone.
+        rivals: methods to compare with, trained in the same run with their own steps. () trains `meta` alone. A name that
+            `meta` or an earlier rival has already adds nothing; a value of the same kind goes by what differs, as
+            "maml order=1".
         test_tasks: tasks of the test classes in the evaluation at the end.
         engine: "auto", or one of `pymgan env`.
         device: "auto" or a torch device.
@@ -128,8 +130,10 @@ def train(
             threads=threads,
         )
 
+    configs = [method.to_config() for method in methods]
+    named = dict(zip(distinct_names(configs), methods, strict=True))
     engines = _engines(
-        compile_batch, methods, {"tasks_per_step": tasks_per_step, "shots": shots, "queries": queries}
+        compile_batch, named, {"tasks_per_step": tasks_per_step, "shots": shots, "queries": queries}
     )
     own = engines.adapt[methods[0].name]
     _require_shape(own, distribution)
@@ -137,8 +141,8 @@ def train(
         tasks=distribution.name,
         fingerprint=distribution.fingerprint,
         gan=gan_to_config(game),
-        methods=[method.to_config() for method in methods],
-        steps={method.name: _steps(method, methods[0], steps) for method in methods if method.trains},
+        methods=configs,
+        steps={name: _steps(method, methods[0], steps) for name, method in named.items() if method.trains},
         tasks_per_step=tasks_per_step,
         shots=shots,
         queries=queries,
@@ -253,15 +257,16 @@ def _methods(meta: Meta | str, rivals: Sequence[Meta | str]) -> list[Meta]:
                 f"expected rivals with the same inner_steps = {own.inner_steps}, got "
                 f"{value.inner_steps} in {value.name}"
             )
-        if value.name not in [method.name for method in methods]:
-            methods.append(value)
+        if isinstance(rival, str) and rival in [method.name for method in methods]:
+            continue  # so that the default rivals go with every meta
+        methods.append(value)
     return methods
 
 
 def _engines(
-    compile_batch: Callable[[Meta, int], Engine], methods: Sequence[Meta], counts: dict[str, int]
+    compile_batch: Callable[[Meta, int], Engine], methods: dict[str, Meta], counts: dict[str, int]
 ) -> Engines:
-    """Engines of every method, for adaptation and for meta-steps; equal ones are compiled once."""
+    """Engines of every method by name, for adaptation and for meta-steps; equal ones are compiled once."""
     known: dict[tuple[Any, ...], Engine] = {}
 
     def get(method: Meta, batch: int) -> Engine:
@@ -271,8 +276,8 @@ def _engines(
         return known[key]
 
     return Engines(
-        adapt={method.name: get(method, counts["shots"]) for method in methods},
-        step={method.name: get(method, method.step_batch(**counts)) for method in methods},
+        adapt={name: get(method, counts["shots"]) for name, method in methods.items()},
+        step={name: get(method, method.step_batch(**counts)) for name, method in methods.items()},
     )
 
 
@@ -330,8 +335,7 @@ def _announce(
     )
     seconds, memory = trainer.estimate()
     left = ", ".join(
-        f"{learner.meta.name} {learner.step}/{settings.steps[learner.meta.name]}"
-        for learner in trainer.learners
+        f"{learner.name} {learner.step}/{settings.steps[learner.name]}" for learner in trainer.learners
     )
     say(
         f"{'resuming: ' if resumed else ''}{left} steps; about {duration(seconds)} and "

@@ -15,6 +15,7 @@ import pymgan._core as _core
 from pymgan._kernels import noise
 from pymgan._kernels.distance import energy_distance
 from pymgan._kernels.launch import INTERPRETED
+from pymgan._kernels.sums import weighted_sums
 from pymgan.checks import check_distance
 from pymgan.frame import Frame
 from pymgan.list_engine import ListEngine
@@ -51,7 +52,8 @@ class _Graph:
             engine.interpret(procedure, self._frame)
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Not on torch's own stream for captures, which belongs to the first device that captured.
+        with torch.cuda.graph(self._graph, stream=aside):
             engine.interpret(procedure, self._frame)
 
     def run(self, frame: Frame) -> None:
@@ -83,6 +85,11 @@ class TritonEngine(ListEngine):
                 a.detach().flatten(2), b.detach().flatten(2), _core.DISTANCE_EPSILON
             )
         return value, cotangent.view(a.shape)
+
+    def _sum_tasks(self, value: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+        with self._launching():
+            total: Tensor = weighted_sums(value, weight, counts)
+        return total
 
     def _normals(self, key: Tensor, stream: int, rows: int, columns: int) -> Tensor:
         out = self._zeros(len(key), rows, columns)

@@ -19,6 +19,9 @@ import hypothesis
 import torch
 from xdist.scheduler import LoadScopeScheduling
 
+# What kernels are held against is exact to float32, cuDNN's convolutions too.
+torch.backends.cudnn.allow_tf32 = False
+
 # Before anything imports triton: without a device its kernels run in its interpreter.
 if torch.cuda.is_available():
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns of another default to come

@@ -49,6 +49,15 @@ def test_phases_are_chosen_and_options_handed_on(tmp_path: Path) -> None:
     assert bench[bench.index("--json") + 1] == str(tmp_path / "bench.json")
 
 
+def test_a_carried_wheel_of_pymgan_is_not_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "WHEELS", tmp_path)
+    assert planned()["build"].commands[0][-1] == "."
+    (tmp_path / "pymgan-0.whl").touch()
+    assert ["." in command for command in planned()["build"].commands] == [False, False]
+
+
 def test_wheels_that_were_carried_are_installed_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -144,7 +153,7 @@ def test_the_command_says_how_it_ended(
 
 def test_a_dry_run_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert device.main(["--dry-run", "--only", "battery", "--out", str(tmp_path / "out")]) == 0
-    assert capsys.readouterr().out.startswith("battery, at most 130 s\n    ")
+    assert capsys.readouterr().out.startswith("battery, at most 120 s\n    ")
     assert not (tmp_path / "out").exists()
 
 

@@ -152,11 +152,28 @@ def test_a_folder_does_not_hide_tasks_of_its_name(tmp_path: Path, monkeypatch: p
     """Such as that of a run."""
     (tmp_path / "rings").mkdir()
     monkeypatch.chdir(tmp_path)
-    named = argparse.Namespace(tasks="rings", size=8, channels=1)
+    named = argparse.Namespace(tasks="rings", size=None, channels=None)
     assert cli._distribution(named).name == "rings"
     named.tasks = "./rings"
     with pytest.raises(ValueError, match="got no folders"):
         cli._distribution(named)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ([], (1, 16, 16)),
+        (["--size", "8"], (1, 8, 8)),
+        (["--channels", "3"], (3, 16, 16)),
+        (["--channels", "1", "--size", "9"], (1, 9, 9)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:resized")
+def test_size_and_channels_of_a_folder(options: list[str], shape: tuple[int, ...], tmp_path: Path) -> None:
+    for name in "abc":
+        images(tmp_path / name)
+    parsed = cli._parser().parse_args(["train", "--tasks", str(tmp_path), *options])
+    assert cli._distribution(parsed).sample_shape == shape
 
 
 @pytest.mark.parametrize("arguments", [[], ["trian"], ["train", "--steps", "many"], ["adapt"]])
@@ -171,6 +188,9 @@ def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
     ("changes", "message"),
     [
         (["--tasks", "glyps"], "glyps"),
+        (["--size", "8"], "with a folder of images, got --size with the built-in tasks digits"),
+        (["--channels", "1"], "got --channels with the built-in tasks digits"),
+        (["--tasks", "glyps", "--size", "8"], "glyps"),
         (["--arch", "lenet"], "expected arch 'mlp'"),
         (["--penalty", "r9"], "expected one of r1"),
         (["--augment", "rotation"], "expected some of brightness, translation, cutout"),
@@ -215,6 +235,10 @@ def test_bad_folders(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "got none" in failing([*adapt, str(empty)], capsys)
     assert "expected a folder" in failing([*adapt, str(tmp_path / "nowhere")], capsys)
     assert "at least 2" in failing([*adapt, str(images(tmp_path / "one", count=1))], capsys)
+    (tmp_path / "classes").mkdir()
+    for name in "ab":
+        images(tmp_path / "classes" / name)
+    assert "one folder of images a class" in failing([*adapt, str(tmp_path / "classes")], capsys)
     broken = images(tmp_path / "broken")
     (broken / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     text = failing([*adapt, str(broken)], capsys)

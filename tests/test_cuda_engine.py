@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 import torch
 
 import pymgan
-from bench.cases import RING_MLP
+from bench.cases import GLYPH_MLP, RING_MLP
+from bench.ours import build
 from pymgan.contract import Data, Engine, Objective, Rng, Schedule
 from pymgan.cuda_engine import CudaEngine
 from pymgan.engine import engines
@@ -175,6 +177,29 @@ def test_a_device_that_is_not_there_is_an_exception() -> None:
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
 def test_as_exact_as_torch(case: Case, engine: str) -> None:
     check(make(engine), case)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shared", [0, 1024, 4096])
+@pytest.mark.parametrize("name", ["random-01-nonsaturating-smooth", "conv-sound", "spectral-images"])
+def test_as_exact_as_torch_wherever_temps_lie(
+    name: str, shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In global memory, or in slices in a team's blocks: all cases are so small that one block has room for them."""
+    monkeypatch.setenv("PYMGAN_CUDA_SHARED", str(shared))
+    check(make("cuda"), CASES[name])
+
+
+@pytest.mark.gpu
+def test_same_bits_with_teams_and_rings(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = replace(GLYPH_MLP, tasks=2).problem(0)
+    prints = set()
+    for team, bulk in itertools.product((1, 2, 4, 8), (0, 1)):
+        monkeypatch.setenv("PYMGAN_CUDA_TEAM", str(team))
+        monkeypatch.setenv("PYMGAN_CUDA_BULK", str(bulk))
+        step, _ = build(problem, "cuda", "meta", device="cuda")
+        prints.add(fingerprint({"gradient": step()}))
+    assert len(prints) == 1
 
 
 @pytest.mark.gpu

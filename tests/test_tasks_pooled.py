@@ -1,4 +1,4 @@
-"""from_arrays, from_folder, load_images, digits: what they accept, what it becomes, how tasks are drawn."""
+"""from_arrays, digits: what they accept, what it becomes, how tasks are drawn."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import pickle
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pymgan import tasks
-from pymgan.tasks import Pooled, TaskBatch, from_arrays, from_folder, load_images, to_samples
+from pymgan.tasks import Pooled, TaskBatch, from_arrays, to_samples
 from pymgan.tasks.pooled import split_by_fractions
 
 
@@ -321,143 +319,30 @@ def test_arrays_of_one_tensor() -> None:
     assert distribution.sample(2, 2, 2, generator()).support.unique().tolist() == [-1.0]
 
 
-# --- folders
+@pytest.mark.parametrize("kind", [np.int8, np.uint16, np.int64, np.uint64])
+@pytest.mark.parametrize("give", [lambda levels: levels, lambda levels: levels.tolist()])
+def test_images_of_integers_that_no_tanh_makes_are_warned_of(kind: Any, give: Any) -> None:
+    levels = np.arange(3 * 64).reshape(3, 1, 8, 8) % 101
+    with pytest.warns(UserWarning, match="integers from 0 to 100, .* -1 to 1; give .* as uint8") as caught:
+        distribution = from_arrays(
+            [give((levels % 7).astype(kind)), give(levels.astype(kind))], split=(1, 0, 0)
+        )
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert distribution.sample(2, 2, 1, generator()).support.max() > 1
 
 
-def save(path: Path, pixels: Any, mode: str | None = None, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(np.asarray(pixels, dtype=np.uint8))
-    (image.convert(mode) if mode else image).save(path, **options)
-    return path
+def test_tensors_of_integers_are_warned_of_too() -> None:
+    levels = torch.arange(2 * 16).reshape(2, 1, 4, 4) - 9
+    for value in (levels, OnlyDlpack(levels)):
+        with pytest.warns(UserWarning, match="integers from -9 to 22"):
+            from_arrays([value], split=(1, 0, 0))
 
 
-def classes_of_images(root: Path, *, count: int = 3, images: int = 4, size: int = 16) -> Path:
-    for index in range(count):
-        for number in range(images):
-            save(root / f"class{index}" / f"{number}.png", np.full((size, size), 40 * index + number))
-    return root
-
-
-def test_folder(tmp_path: Path) -> None:
-    distribution = from_folder(classes_of_images(tmp_path / "letters"))
-    assert distribution.name == "letters"
-    assert distribution.classes == ("class0", "class1", "class2")
-    assert distribution.sample_shape == (1, 16, 16)
-    assert distribution.sizes == (4, 4, 4)
-    batch = distribution.sample(3, 2, 2, generator())
-    for task, name in enumerate(batch.classes):
-        levels = ((torch.cat((batch.support[task], batch.query[task])) + 1) * 127.5).round().unique().tolist()
-        assert levels == [40 * int(str(name)[-1]) + number for number in range(4)]
-    assert sum(len(distribution.split(name).classes) for name in ("train", "validation", "test")) == 3
-    assert tasks.get(str(tmp_path / "letters")).fingerprint == distribution.fingerprint
-
-
-def test_resizing_is_said_once(tmp_path: Path) -> None:
-    root = classes_of_images(tmp_path)
-    save(root / "class0" / "large.png", np.full((40, 20), 200))
-    save(root / "class2" / "small.png", np.full((8, 8), 200))
-    with pytest.warns(UserWarning, match="resized") as caught:
-        distribution = from_folder(root)
-    assert [str(one.message) for one in caught] == [
-        "resized 2 of 14 images to 16x16, from sizes between 8x8 and 20x40"
-    ]
-    assert distribution.sizes == (5, 4, 5)
-
-
-def test_colour(tmp_path: Path) -> None:
-    pixels = np.zeros((6, 6, 3))
-    pixels[:, :3, 0] = 255
-    pixels[:, 3:, 2] = 255
-    save(tmp_path / "a.png", pixels)
-    colour = load_images(tmp_path, size=6, channels=3)
-    assert colour.shape == (1, 3, 6, 6)
-    assert colour[0, :, 0, 0].tolist() == [1.0, -1.0, -1.0]
-    assert colour[0, :, 5, 5].tolist() == [-1.0, -1.0, 1.0]
-    grey = load_images(tmp_path, size=6, channels=1)
-    assert grey.shape == (1, 1, 6, 6)
-    assert float(grey[0, 0, 0, 0]) == pytest.approx(76 / 127.5 - 1)  # 0.299 of red
-
-
-def test_load_images_order_and_values(tmp_path: Path) -> None:
-    for name, level in (("b.png", 255), ("a.png", 0), ("sub/c.png", 51)):
-        save(tmp_path / name, np.full((16, 16), level))
-    got = load_images(tmp_path)
-    assert got.dtype == torch.float32
-    assert got[:, 0, 3, 3].tolist() == pytest.approx([-1.0, 1.0, -0.6])
-
-
-def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
-    pixels = np.zeros((16, 16, 4))
-    pixels[4:8, 4:8, 3] = 255  # black ink on nothing
-    save(tmp_path / "a.png", pixels)
-    got = load_images(tmp_path)
-    assert (float(got[0, 0, 0, 0]), float(got[0, 0, 5, 5])) == (1.0, -1.0)
-
-
-def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
-    Image.fromarray(np.full((16, 16), 32768, dtype=np.uint16)).save(tmp_path / "a.png")
-    assert load_images(tmp_path)[0, 0, 0, 0].item() == pytest.approx(0.0, abs=0.01)
-
-
-def test_a_turned_photo_is_turned_back(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
-    pixels = np.zeros((16, 16))
-    pixels[:4] = 255
-    save(tmp_path / "a.png", pixels, exif=exif)
-    got = load_images(tmp_path)
-    assert (float(got[0, 0, 0, 0]), float(got[0, 0, 15, 15])) == (-1.0, 1.0)
-
-
-def test_hidden_files_and_notes_are_passed_over(tmp_path: Path) -> None:
-    root = classes_of_images(tmp_path)
-    (root / "class0" / ".DS_Store").write_bytes(b"x")
-    (root / "class0" / "notes.txt").write_text("x")
-    (root / ".git").mkdir()
-    (root / "readme.md").write_text("x")
-    assert from_folder(root).sizes == (4, 4, 4)
-
-
-@pytest.mark.parametrize("damage", ["cut", "text", "empty", "header"])
-def test_an_unreadable_image_is_named(tmp_path: Path, damage: str) -> None:
-    root = classes_of_images(tmp_path)
-    noise = generator().integers(256, size=(16, 16))
-    bad = save(root / "class1" / "bad.png", noise)
-    data = bad.read_bytes()
-    bad.write_bytes(
-        {"cut": data[: len(data) // 2], "text": b"hello", "empty": b"", "header": data[:20] + b"zz"}[damage]
-    )
-    with pytest.raises(ValueError, match=r"expected a readable image, got .*class1.bad\.png"):
-        from_folder(root)
-    with pytest.raises(ValueError, match=r"bad\.png"):
-        load_images(root / "class1")
-
-
-def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save(tmp_path / "large.png", np.zeros((64, 64)))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
-    with pytest.raises(ValueError, match=r"large\.png .*decompression bomb"):
-        load_images(tmp_path)
-
-
-def test_wrong_folders(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere, which does not exist"):
-        from_folder(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"one folder of images per class in .*, got no folders"):
-        from_folder(tmp_path)
-    with pytest.raises(ValueError, match=r"expected images in .*, got none"):
-        load_images(tmp_path)
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(NotADirectoryError, match="file, which is a file"):
-        from_folder(tmp_path / "file")
-    root = classes_of_images(tmp_path / "images")
-    (root / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"at least 2 images in the class folder .*empty, got 0"):
-        from_folder(root)
-    with pytest.raises(ValueError, match="expected size to be a whole number >= 1, got 0"):
-        from_folder(root, size=0)
-    with pytest.raises(ValueError, match=r"expected channels to be 1 \(grey\) or 3 \(colour\), got 2"):
-        load_images(root, channels=2)
+def test_other_numbers_are_not_warned_of() -> None:
+    images = np.arange(3 * 64).reshape(3, 1, 8, 8)
+    for value in (images / 2, images.astype(np.uint8), images % 2, images % 3 - 1, images.reshape(3, 8, 8)):
+        from_arrays([value], split=(1, 0, 0))
 
 
 # --- digits

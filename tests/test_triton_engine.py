@@ -31,9 +31,13 @@ from tests.oracle_cases import Case, Inputs, cases, draw, take
 from tests.parameters import leaves
 from tests.triton_interpreter import hasten
 
-pytestmark = pytest.mark.skipif(
-    not {info.name: info for info in engines()}["triton"].available, reason="no device and no interpreter"
-)
+DEVICE = torch.cuda.is_available()
+pytestmark = [
+    *([pytest.mark.gpu] if DEVICE else []),
+    pytest.mark.skipif(
+        not {info.name: info for info in engines()}["triton"].available, reason="no device and no interpreter"
+    ),
+]
 hasten()
 
 CASES = {case.name: case for case in cases()}
@@ -55,13 +59,10 @@ CHOSEN = (
     "layers-text",
     "spectral-images",
 )
-DEVICE = torch.cuda.is_available()
 
 
 def marks(name: str) -> list[pytest.MarkDecorator]:
-    """Of a case: all of them run on a device, and with `-m gpu`."""
-    if DEVICE:
-        return [pytest.mark.gpu]
+    """Of a case: the chosen ones have every kernel; on a device, too, compiling those of all of them takes minutes."""
     return [] if name in CHOSEN else [pytest.mark.exhaustive]
 
 

@@ -1,7 +1,9 @@
 // A warp's tile of a matrix product, accumulated over any depth with tensor cores.
 //
 // Float32 operands are split in two TF32 numbers, x = high + low, and low high + high low + high high is accumulated in
-// float32: three products, an error like that of float32 (CUTLASS calls it 3xTF32). High is x rounded to nearest, so
+// float32: three products, an error like that of float32 (CUTLASS calls it 3xTF32). Tensor cores cut off what does not
+// fit into the number that they add to, so that is a fresh one for every eight of the contraction, small products
+// first, and is added to the tile by an ordinary addition, which rounds to nearest. High is x rounded to nearest, so
 // that low has no sign of its own and what is left out, low low, no mean; low's last bits are cut off by the
 // multiplication. A NaN stays one: in low, if rounding spoilt high. In tf32 there is one product, of numbers that are
 // cut off; in bf16 one of numbers rounded to 8 bits, twice as many at a time.
@@ -186,11 +188,14 @@ class Tile {
         for (int n = 0; n < N; ++n) {
           const Split b0 = split(of_b[n].x[2 * step], half), b1 = split(of_b[n].x[2 * step + 1], half);
           const uint32_t b_high[2] = {b0.high, b1.high}, b_low[2] = {b0.low, b1.low};
+          float part[4] = {};
           if (precision == Precision::float32) {
-            mma(c_[n], a_low, b_high);
-            mma(c_[n], a_high, b_low);
+            mma(part, a_low, b_high);
+            mma(part, a_high, b_low);
           }
-          mma(c_[n], a_high, b_high);
+          mma(part, a_high, b_high);
+          PYMGAN_UNROLL
+          for (int i = 0; i < 4; ++i) c_[n][i] += part[i];
         }
       }
     }
@@ -289,6 +294,7 @@ class Tile {
       for (int column = 0; column < columns; ++column) split(b, column, p, b_high, b_low);
       end(b);
       for (int step = 0; step < 2; ++step) {
+        float part[kTileRows][columns] = {};
         auto accumulate = [&](const auto& x, const auto& y) {
           for (int row = 0; row < kTileRows; ++row)
             for (int column = 0; column < columns; ++column) {
@@ -297,11 +303,13 @@ class Tile {
                 const int k = i / 2 * 4 + 2 * step + i % 2;
                 sum += x[k][row] * y[k][column];
               }
-              c_[row][column] += sum;
+              part[row][column] += sum;
             }
         };
         if (precision == Precision::float32) accumulate(a_low, b_high), accumulate(a_high, b_low);
         accumulate(a_high, b_high);
+        for (int row = 0; row < kTileRows; ++row)
+          for (int column = 0; column < columns; ++column) c_[row][column] += part[row][column];
       }
     }
   }

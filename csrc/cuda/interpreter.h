@@ -17,7 +17,8 @@ class Ahead {
  public:
   // two: [2], shared
   __device__ Ahead(Code* two, const Code* list, int count) : two_(two), list_(list), count_(count) {
-    __syncthreads();  // another list's last may still be read
+    asm volatile("cp.async.wait_all;" ::: "memory");  // of a list that was left early
+    __syncthreads();                                  // another list's last may still be read
     start(0);
   }
   __device__ __forceinline__ const Code& operator[](int i) {

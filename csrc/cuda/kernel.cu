@@ -70,7 +70,9 @@ __global__ void __launch_bounds__(kThreads) sum(const __grid_constant__ Work wor
 }
 
 void check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("[cuda] ") + what + ": " + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // or the next launch would seem to have failed
+  throw std::runtime_error(std::string("[cuda] ") + what + ": " + cudaGetErrorString(error));
 }
 
 int attribute(cudaDeviceAttr which, int device) {
@@ -86,6 +88,7 @@ class DeviceLauncher final : public Launcher {
     check(cudaFuncGetAttributes(&kernel_, run), "kernel");
     shared_bytes_ =
         attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device) - static_cast<int>(kernel_.sharedSizeBytes);
+    if (const char* bytes = std::getenv("PYMGAN_CUDA_SHARED")) shared_bytes_ = checked_shared(bytes, shared_bytes_);
     multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount, device);
     most_threads_ = attribute(cudaDevAttrMaxThreadsPerMultiProcessor, device);
     cache_bytes_ = attribute(cudaDevAttrL2CacheSize, device);
@@ -180,6 +183,13 @@ class DeviceLauncher final : public Launcher {
   }
 
   // For measurements.
+  static int checked_shared(const char* text, int most) {
+    char* end = nullptr;
+    const long bytes = std::strtol(text, &end, 10);
+    if (end == text || *end != 0 || bytes < 0 || bytes > most)
+      throw std::invalid_argument("[cuda] PYMGAN_CUDA_SHARED: expected 0 to " + std::to_string(most) + " bytes, got " + text);
+    return static_cast<int>(bytes) / 16 * 16;
+  }
   static int checked_team(const char* text) {
     const std::string team = text;
     if (team != "1" && team != "2" && team != "4" && team != "8")

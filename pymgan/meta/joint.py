@@ -27,7 +27,7 @@ class Joint(Meta):
 
     Its outer rates and betas are those of a strong ordinary GAN on the pooled samples: with a discriminator
     that learns three times as fast and without Adam's first moment, the generator's energy distance to the
-    pooled glyphs falls to 0.05; with the defaults of the other methods it diverges (docs/architecture.md).
+    pooled glyphs falls to 0.05; with the defaults of the other methods it diverges.
 
     Attributes:
         batch: the most samples that the engine takes at a time; a step averages over several such batches.

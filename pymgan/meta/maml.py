@@ -31,7 +31,7 @@ class MAML(Meta):
       of its own loss L_D at phi_K instead.
     - "game": the generator descends L_G(phi_K) and the discriminator L_D(phi_K). The textbook objective; it
       rewards a discriminator that sabotages its opponent through the opponent's own adaptation, and gets
-      worse as it trains (docs/architecture.md).
+      worse as it trains.
     - "joint": the sum: the energy distance for both, and for each its own loss.
 
     Attributes:

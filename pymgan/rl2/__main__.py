@@ -72,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="run folders to learn from instead, with --spread; judged on --run, from the reference rates",
     )
+    add(
+        "--folders",
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="of images, that the runs were trained on, where they are not in the working directory",
+    )
     for name in ("steps", "updates", "tasks_per_update", "copies"):
         add("--" + name.replace("_", "-"), type=int, default=getattr(recipe, name), help="of pymgan.RL2")
     add(
@@ -83,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--spread", type=float, default=recipe.spread, help="log range in which every task's rates begin")
     add("--test-tasks", type=int, default=gan.TEST_TASKS, help="that all are compared on")
     add("--seed", type=int, default=0, help="of tasks, weights and noise")
-    add("--out", default=None, help="folder for controller.safetensors and controller.png")
+    add("--out", default=None, help="folder for controller.safetensors and controller.png; not kept without")
     command.set_defaults(run_study=_gan)
     return parser
 
@@ -117,6 +124,7 @@ def _gan(
     run: str,
     controller: str | None,
     sources: Sequence[str],
+    folders: Sequence[str],
     belief: float,
     spread: float,
     test_tasks: int,
@@ -129,7 +137,7 @@ def _gan(
     """A run's GAN under a controller, a new one or one of a file, beside fixed schedules."""
     from .. import run as runs
     from ..engine import compile as compile_engine
-    from ..tasks import get
+    from ..tasks import of_run
     from ..threads import one_torch_thread
     from . import picture
 
@@ -142,6 +150,7 @@ def _gan(
     def setting_of(folder: str, *, wide: bool = True) -> gan.Setting:
         opened = runs.load(folder)
         settings = opened.settings
+        tasks = of_run(settings.tasks, settings.fingerprint, opened.sample_shape, folders)
         engine = compile_engine(
             opened.gan,
             fakes=settings.shots,
@@ -153,7 +162,7 @@ def _gan(
         )
         return gan.Setting(
             engine,
-            get(settings.tasks),
+            tasks,
             opened.start,
             recipe,
             shots=settings.shots,

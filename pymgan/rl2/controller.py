@@ -193,9 +193,8 @@ class Controller:
         seed: int = 0,
     ) -> Steered:
         """Adapt phi, [P] or [T, P], to supports [T, S, *sample]."""
-        loop = ControlledLoop(
-            engine, self.controls, phi, support, ids, steps=steps or self.recipe.steps, seed=seed
-        )
+        count = self.recipe.steps if steps is None else steps
+        loop = ControlledLoop(engine, self.controls, phi, support, ids, steps=count, seed=seed)
         losses = [(loop.trace.loss_g, loop.trace.loss_d) for _ in drive(loop, self.steering()) if loop.trace]
         loss_g, loss_d = (torch.cat(each, 1) for each in zip(*losses, strict=True))
         return Steered(loop.phi, loop.valid, loss_g, loss_d)

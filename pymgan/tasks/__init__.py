@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .arrays import from_arrays, to_samples
@@ -12,6 +12,7 @@ from .glyph_tasks import Glyphs, glyphs, glyphs32
 from .handwriting import digits
 from .mixtures import Mixture, Rings, rings
 from .pooled import Pooled
+from .recall import recall
 
 __all__ = [
     "NAMES",
@@ -28,6 +29,7 @@ __all__ = [
     "glyphs",
     "glyphs32",
     "load_images",
+    "of_run",
     "rings",
     "to_samples",
 ]
@@ -55,3 +57,20 @@ def get(name: str) -> TaskDistribution:
     raise ValueError(
         f"expected tasks to be one of {', '.join(NAMES)}, or a folder of folders of images, got {name!r}"
     )
+
+
+def of_run(
+    name: str, fingerprint: str, shape: Sequence[int], folders: Sequence[str] = ()
+) -> TaskDistribution:
+    """The tasks that a run was trained on: built-in ones, or those of a folder, found again.
+
+    Args:
+        name, fingerprint: as in the run's settings.
+        shape: of one sample, as `Run.sample_shape`.
+        folders: folders of folders of images, one of which may be the run's; without one of its name, that in the
+            working directory is.
+
+    Raises:
+        ValueError: there are none of the name, or only such with other data or another split.
+    """
+    return recall(name, fingerprint, shape, [_KNOWN[name]()] if name in _KNOWN else [], folders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -28,7 +29,8 @@ def from_arrays(
     Args:
         arrays: one [n_i, *sample] per class, n_i >= 2, of different lengths if need be: tensors, arrays, or
             anything with `__dlpack__` or the array interface. uint8 is scaled from 0..255 to [-1, 1] and bool
-            to -1 and 1; other numbers are taken as they are and must be finite.
+            to -1 and 1; other numbers are taken as they are and must be finite. Other integers than uint8 that
+            leave [-1, 1] in images [C, H, W] are warned of: they are most often levels that were to be scaled.
         names: one per array; "0", "1", ... by default. The split depends on them.
         split: fractions of the classes for train, validation and test.
         seed: another one gives another split.
@@ -41,7 +43,8 @@ def from_arrays(
     """
     if isinstance(arrays, (str, bytes)) or not isinstance(arrays, Iterable):
         raise TypeError(f"expected a list of arrays, one per task, got {type(arrays).__name__}")
-    samples = [to_samples(value, f"array {index}") for index, value in enumerate(arrays)]
+    read = [_read(value, f"array {index}") for index, value in enumerate(arrays)]
+    samples = [one for one, _ in read]
     if not samples:
         raise ValueError("expected at least one array, got an empty list")
     labels = (
@@ -64,7 +67,23 @@ def from_arrays(
             raise ValueError(
                 f"expected at least 2 samples per class, for support and queries, got {len(one)} in {label!r}"
             )
-    return Pooled(name, samples, labels, split_by_fractions(labels, split, f"{name}/{seed}"))
+    distribution = Pooled(name, samples, labels, split_by_fractions(labels, split, f"{name}/{seed}"))
+    _say_range([one for one, integers in read if integers and one.ndim == 4])
+    return distribution
+
+
+def _say_range(images: Sequence[Tensor]) -> None:
+    """Warn where images of integers, which nothing has scaled, leave what a tanh can make."""
+    if not images:
+        return
+    low, high = min(float(one.min()) for one in images), max(float(one.max()) for one in images)
+    if low < -1 or high > 1:
+        warnings.warn(
+            f"the images hold integers from {low:g} to {high:g}, which are taken as they are, but generators "
+            "that end in tanh, as those of pymgan.arch do, make -1 to 1; give levels of 0 to 255 as uint8, which "
+            "are scaled, or scale them to [-1, 1]",
+            stacklevel=3,
+        )
 
 
 def to_samples(value: Any, what: str = "array") -> Tensor:
@@ -74,15 +93,20 @@ def to_samples(value: Any, what: str = "array") -> Tensor:
         ValueError: no axis of samples, an empty axis, or numbers that are not finite.
         TypeError: something that holds no real numbers.
     """
-    tensor = _to_tensor(value, what)
+    return _read(value, what)[0]
+
+
+def _read(value: Any, what: str) -> tuple[Tensor, bool]:
+    """`to_samples`, and whether they were integers that nothing has scaled."""
+    tensor, integers = _to_tensor(value, what)
     if tensor.ndim < 2 or 0 in tensor.shape:
         raise ValueError(
             f"expected {what} of shape [n, *sample] without empty dimensions, got {list(tensor.shape)}"
         )
     if tensor.dtype == torch.uint8:
-        return tensor.to("cpu", torch.float32).div_(127.5).sub_(1).contiguous()
+        return tensor.to("cpu", torch.float32).div_(127.5).sub_(1).contiguous(), False
     if tensor.dtype == torch.bool:
-        return tensor.to("cpu", torch.float32).mul_(2).sub_(1).contiguous()
+        return tensor.to("cpu", torch.float32).mul_(2).sub_(1).contiguous(), False
     # Always a copy: a distribution must not change when the user's array does.
     samples = torch.empty(tensor.shape, dtype=torch.float32).copy_(tensor)
     finite = torch.isfinite(samples).flatten(1).all(1)
@@ -93,25 +117,34 @@ def to_samples(value: Any, what: str = "array") -> Tensor:
             f"expected finite numbers in {what}, got NaN or infinity in {bad} of {len(samples)} samples, "
             f"the first in sample {first}"
         )
-    return samples
+    return samples, integers
 
 
-def _to_tensor(value: Any, what: str) -> Tensor:
-    tensor = value.detach() if isinstance(value, Tensor) else _imported(value, what)
+def _to_tensor(value: Any, what: str) -> tuple[Tensor, bool]:
+    """The values as they are, and whether their dtype is one of integers."""
+    if isinstance(value, Tensor):
+        tensor, integers = value.detach(), _of_integers(value)
+    else:
+        tensor, integers = _imported(value, what)
     if tensor.device.type == "meta":
         raise ValueError(f"expected {what} to hold values, got a tensor on the device 'meta'")
     if tensor.dtype.is_complex or tensor.is_quantized or tensor.layout != torch.strided:
         raise TypeError(
             f"expected {what} to hold real numbers in a dense layout, got {tensor.dtype}, {tensor.layout}"
         )
-    return tensor
+    return tensor, integers
 
 
-def _imported(value: Any, what: str) -> Tensor:
+def _of_integers(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+
+
+def _imported(value: Any, what: str) -> tuple[Tensor, bool]:
     arrayish = hasattr(value, "__array__") or hasattr(value, "__array_interface__")
     try:
         if hasattr(value, "__dlpack__") and not arrayish:
-            return from_dlpack(value).detach()
+            tensor = from_dlpack(value).detach()
+            return tensor, _of_integers(tensor)
         array = np.asarray(value)
     except (TypeError, ValueError, BufferError, RuntimeError) as error:
         raise TypeError(
@@ -121,6 +154,7 @@ def _imported(value: Any, what: str) -> Tensor:
         raise TypeError(
             f"expected {what} to be an array of real numbers, got {type(value).__name__} of {array.dtype}"
         )
+    integers = array.dtype.kind in "ui"
     if array.dtype.kind == "u" and array.itemsize > 1:
         array = array.astype(
             np.int64 if array.itemsize < 8 else np.float64
@@ -128,4 +162,4 @@ def _imported(value: Any, what: str) -> Tensor:
     if array.dtype.kind == "f" and array.itemsize > 8:
         array = array.astype(np.float64)
     # ascontiguousarray and the native byte order: torch takes neither negative strides nor foreign bytes.
-    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C")), integers

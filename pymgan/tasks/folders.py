@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from .levels import eight_bits, is_wide
 from .pooled import Pooled, split_by_fractions
 
 __all__ = ["from_folder", "load_images"]
@@ -29,8 +31,9 @@ def from_folder(
     """A task distribution from a folder that holds one folder of images per class.
 
     Images of another size are resized to size x size (the aspect ratio is not kept), and a warning says how
-    many. Transparency is laid over white. Hidden files and files that are no images by their name are passed
-    over.
+    many. Transparency is laid over white. Hidden files and folders and files that are no images by their name
+    are passed over. Images of a class may lie deeper, in one folder within the other, but not in two folders
+    side by side: those would be classes of their own. 16-bit grey is scaled from 0..65535, floats from 0..1.
 
     Args:
         path: the folder of folders.
@@ -44,8 +47,8 @@ def from_folder(
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such folder.
-        ValueError: no class folders, a class with fewer than two images, a file that cannot be read as an
-            image, or a bad argument.
+        ValueError: no class folders, a class with fewer than two images or with several folders of them, a
+            file that cannot be read as an image or whose scale is unknown, or a bad argument.
     """
     root = _folder(path)
     _check(size, channels)
@@ -70,13 +73,14 @@ def load_images(path: str | os.PathLike[str], size: int = 16, channels: int = 1)
     """The images of one folder, in the order of their names: float32 [S, channels, size, size] in [-1, 1].
 
     Args:
-        path: a folder of images of one class.
+        path: a folder of images of one class, directly or in one folder within the other.
         size: side in pixels; other images are resized, and a warning says how many.
         channels: 1 for grey, 3 for colour.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such folder.
-        ValueError: no images, a file that cannot be read as an image, or a bad argument.
+        ValueError: no images, several folders of them, a file that cannot be read as an image or whose scale is
+            unknown, or a bad argument.
     """
     root = _folder(path)
     _check(size, channels)
@@ -130,15 +134,30 @@ def _check(size: int, channels: int) -> None:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    """All images below a folder, sorted: the order must not depend on the file system."""
+    """All images of a class folder, sorted: the order must not depend on the file system."""
     endings = Image.registered_extensions()
-    found = [
-        Path(base, name)
-        for base, _, names in os.walk(folder)
-        for name in names
-        if not name.startswith(".") and Path(name).suffix.lower() in endings
-    ]
+    found = []
+    for base, inner, names in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found += [
+            Path(base, name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in endings
+        ]
+    _one_class({file.parent for file in found}, folder)
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def _one_class(holders: set[Path], folder: Path) -> None:
+    """Raise if two folders side by side hold images, as where classes lie a level deeper than expected."""
+    for outer, inner in pairwise(sorted(holders, key=lambda holder: (len(holder.parts), holder))):
+        if outer not in inner.parents:
+            one, other = (holder.relative_to(folder).as_posix() for holder in (outer, inner))
+            raise ValueError(
+                f"expected one folder of images a class, got folders within {folder} that hold images side by "
+                f"side ({one} and {other}); if they are classes, point to {folder} as the folder of classes, or "
+                "to one of them as a class; if they are one class, move its images into one folder"
+            )
 
 
 def _read_all(files: Sequence[Path], size: int, channels: int, resized: _Resized) -> Tensor:
@@ -152,7 +171,9 @@ def _read(file: Path, size: int, channels: int, resized: _Resized) -> np.ndarray
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as opened:
-                image = _flat(ImageOps.exif_transpose(opened), _MODES[channels])
+                coded, image = opened.format, ImageOps.exif_transpose(opened)
+                if not is_wide(image):
+                    image = _flat(image, _MODES[channels])
     except (
         OSError,
         ValueError,
@@ -163,6 +184,8 @@ def _read(file: Path, size: int, channels: int, resized: _Resized) -> np.ndarray
     ) as error:
         # Pillow names no single base: broken PNG headers are a SyntaxError, cut files an OSError.
         raise ValueError(f"expected a readable image, got {file} ({error}); repair or remove it") from error
+    if is_wide(image):
+        image = eight_bits(image, file, coded).convert(_MODES[channels])
     resized.saw(image.size)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
@@ -171,11 +194,7 @@ def _read(file: Path, size: int, channels: int, resized: _Resized) -> np.ndarray
 
 
 def _flat(image: Image.Image, mode: str) -> Image.Image:
-    """Grey or RGB without transparency, 8 bits."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow would cut 16-bit grey at 255 instead of scaling it.
-        wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8)).convert(mode)
+    """Grey or RGB without transparency, of 8 bits already."""
     if {"A", "a"} & set(image.getbands()) or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
