@@ -187,7 +187,8 @@ class DeviceLauncher final : public Launcher {
     char* end = nullptr;
     const long bytes = std::strtol(text, &end, 10);
     if (end == text || *end != 0 || bytes < 0 || bytes > most)
-      throw std::invalid_argument("[cuda] PYMGAN_CUDA_SHARED: expected 0 to " + std::to_string(most) + " bytes, got " + text);
+      throw std::invalid_argument("[cuda] PYMGAN_CUDA_SHARED: expected 0 to " + std::to_string(most) + " bytes, got " +
+                                  text);
     return static_cast<int>(bytes) / 16 * 16;
   }
   static int checked_team(const char* text) {
