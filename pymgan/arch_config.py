@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -54,18 +55,26 @@ _BY_NAME = {layer.__name__: layer for layer in _LAYERS}
 
 
 def describe(network: nn.Sequential) -> list[list[Any]]:
-    """A Sequential as rows `[layer, arguments]` of plain JSON values.
+    """A Sequential as rows `[layer, arguments]` of plain JSON values, `[layer, arguments, name]` if its name is not its number.
 
     Raises:
         ValueError: a layer that cannot be described; the message names it.
     """
-    return [_describe_layer(layer, str(index)) for index, layer in enumerate(network)]
+    return _describe_layers(network, "")
+
+
+def _describe_layers(network: nn.Sequential, prefix: str) -> list[list[Any]]:
+    rows: list[list[Any]] = []
+    for index, (name, layer) in enumerate(network._modules.items()):
+        if layer is not None:
+            row = _describe_layer(layer, f"{prefix}{index}")
+            rows.append(row if name == str(len(rows)) else [*row, name])
+    return rows
 
 
 def _describe_layer(layer: nn.Module, place: str) -> list[Any]:
     if isinstance(layer, nn.Sequential):
-        inside = [_describe_layer(each, f"{place}.{index}") for index, each in enumerate(layer)]
-        return ["Sequential", {"layers": inside}]
+        return ["Sequential", {"layers": _describe_layers(layer, f"{place}.")}]
     if isinstance(layer, Residual):
         _, body = _describe_layer(layer.body, f"{place}.body")
         return ["Residual", {**body, "shortcut": _describe_layer(layer.shortcut, f"{place}.shortcut")}]
@@ -110,7 +119,10 @@ def _describe_plain(layer: nn.Module, kind: type[nn.Module], place: str) -> list
 
 def build(rows: Iterable[Sequence[Any]]) -> nn.Sequential:
     """The Sequential that `describe` described, with fresh weights."""
-    return nn.Sequential(*(_build_layer(*row) for row in rows))
+    layers = OrderedDict[str, nn.Module]()
+    for index, (kind, arguments, *name) in enumerate(rows):
+        layers[name[0] if name else str(index)] = _build_layer(kind, arguments)
+    return nn.Sequential(layers)
 
 
 def _build_layer(name: str, arguments: dict[str, Any]) -> nn.Module:

@@ -82,13 +82,15 @@ class Compiler:
     """Walks one network, keeping the row whose output is the next one's input, its shape and the offset into the flat parameter
     vector."""
 
-    def __init__(self, network: str, shape: Shape, offset: int) -> None:
+    def __init__(self, network: str, shape: Shape, offset: int, seen: dict[int, tuple[str, str]]) -> None:
         self.network = network
         self.shape = shape
         self.offset = offset
         self.rows: list[Any] = []
         self.at = -1
-        self.seen: dict[int, str] = {}
+        self.seen = (
+            seen  # by parameter, the network and the layer that have it: both networks' compilers share this
+        )
         self.name = ""
         self.norms: list[tuple[int, spectral.Norm]] = []
         self.norm: spectral.Norm | None = None  # of the layer at hand
@@ -122,8 +124,10 @@ class Compiler:
         """The offsets of a layer's weight and bias (-1: none)."""
         offsets = {}
         for name, parameter in m.named_parameters():
-            if (first := self.seen.setdefault(id(parameter), self.name)) != self.name:
-                raise self.fail("parameters of its own", f"parameters shared with layer {first}")
+            here = (self.network, self.name)
+            if (first := self.seen.setdefault(id(parameter), here)) != here:
+                of = "" if first[0] == self.network else f" of the {first[0]}"
+                raise self.fail("parameters of its own", f"parameters shared with layer {first[1]}{of}")
             offsets[name] = self.take(parameter.numel())
         bias = offsets.pop("bias", -1)
         (weight,) = offsets.values()  # under another name where it is parametrized
@@ -133,11 +137,34 @@ class Compiler:
 
     def walk(self, sequential: nn.Sequential, prefix: str) -> None:
         """Adds the rows of every layer; `prefix` is the name of what holds them."""
+        place = f" layer {prefix[:-1]}" if prefix else ""
+        self.check_plain(sequential, place)
+        own = [*sequential._parameters, *sequential._buffers]
+        if own or type(sequential).forward is not nn.Sequential.forward:
+            what = f"{own[0]!r}" if own else "a forward"
+            raise ValueError(
+                f"[plan] {self.network}{place}: expected an nn.Sequential that applies its layers one after the other, "
+                f"got a {type(sequential).__name__} with {what} of its own"
+            )
         for index, (key, layer) in enumerate(sequential._modules.items()):
             if type(layer) is nn.Sequential:
                 self.walk(layer, f"{prefix}{key}.")
             elif layer is not None:
                 self.layer(layer, f"{prefix}{index}")
+
+    def check_plain(self, module: nn.Module, place: str) -> None:
+        """Nothing that would be computed beside what its class computes."""
+        hooks = (
+            module._forward_hooks,
+            module._forward_pre_hooks,
+            module._backward_hooks,
+            module._backward_pre_hooks,
+        )
+        if any(hooks) or "forward" in vars(module):
+            raise ValueError(
+                f"[plan] {self.network}{place}: expected no hooks, and no forward but that of its class (a spectral norm is "
+                f"torch.nn.utils.parametrizations.spectral_norm), got {'hooks' if any(hooks) else 'a forward'} of its own"
+            )
 
     def inside(self, module: nn.Module, place: str) -> None:
         """Adds the rows of a branch, one layer or several."""
@@ -157,11 +184,7 @@ class Compiler:
                 f"[plan] {self.network} layer {place} is {kind.__name__}, which is not supported; "
                 f"supported: {supported}, and nn.Sequential of these"
             )
-        if layer._forward_hooks or layer._forward_pre_hooks:
-            raise self.fail(
-                "a layer without hooks (a spectral norm is torch.nn.utils.parametrizations.spectral_norm)",
-                "one",
-            )
+        self.check_plain(layer, f" layer {self.name}")
         self.norm = self.spectral_norm(layer, kind) if parametrize.is_parametrized(layer) else None
         handler(self, layer)
 
@@ -324,9 +347,11 @@ def _short(layer: nn.Module, kind: type[nn.Module]) -> str:
     return text if len(text) <= 28 else f"{type(layer).__name__}(...)"
 
 
-def _compile_network(title: str, module: nn.Sequential, shape: Shape, offset: int) -> tuple[Any, Compiler]:
+def _compile_network(
+    title: str, module: nn.Sequential, shape: Shape, offset: int, seen: dict[int, tuple[str, str]]
+) -> tuple[Any, Compiler]:
     """The record, and the compiler after its last layer."""
-    compiler = Compiler(title, shape, offset)
+    compiler = Compiler(title, shape, offset, seen)
     compiler.walk(module, "")
     return _core.Network(list(shape), compiler.rows), compiler
 
@@ -372,7 +397,8 @@ def compile_plan(gan: GAN) -> Plan:
         ValueError: shapes do not chain, parameters are shared, the generator's output is not the discriminator's input, or the
             discriminator does not give one score a sample, or samples that are to be augmented have no extents.
     """
-    generator, after = _compile_network("generator", gan.generator, tuple(gan.latent), 0)
+    seen: dict[int, tuple[str, str]] = {}
+    generator, after = _compile_network("generator", gan.generator, tuple(gan.latent), 0, seen)
     sample, split = after.shape, after.offset
     first = next((m for m in gan.discriminator if not isinstance(m, (nn.Flatten, nn.Identity))), None)
     if isinstance(first, nn.Linear) and math.prod(sample) != first.in_features:
@@ -381,7 +407,7 @@ def compile_plan(gan: GAN) -> Plan:
             f"first Linear, got {math.prod(sample)} (shape {sample})"
         )
     gan.check_sample(sample)
-    discriminator, after = _compile_network("discriminator", gan.discriminator, sample, split)
+    discriminator, after = _compile_network("discriminator", gan.discriminator, sample, split, seen)
     score, end = after.shape, after.offset
     if math.prod(score) != 1:
         raise ValueError(f"[plan] expected the discriminator to give one score a sample, got shape {score}")
