@@ -217,13 +217,13 @@ GLYPH_DCGAN = Case(
 
 CASES = {case.name: case for case in (RING_MLP, GLYPH_MLP, GLYPH_DCGAN)}
 
-# What fills a GPU, with its tasks, in the order in which they are run: the one whose peers and oracle take longest is the last.
+# What fills a GPU, with its tasks, in the order in which they are run: one that is cut off has had every network.
 ON_CUDA = (
     (RING_MLP, 132),
     (GLYPH_MLP, 132),
+    (GLYPH_DCGAN.wider(4), 64),
     (RING_MLP, 1056),
     (GLYPH_MLP, 1056),
-    (GLYPH_DCGAN.wider(4), 64),
 )
 
 

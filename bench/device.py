@@ -76,8 +76,9 @@ def plan(args: argparse.Namespace, limits: dict[str, float]) -> list[Phase]:
     python = sys.executable
     install = (python, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--upgrade")
     site = ("--target", str(args.site))
-    wheels = tuple(str(path) for path in sorted(WHEELS.glob("*.whl")))
-    is_built = any(path.name.startswith("pymgan-") for path in WHEELS.glob("*.whl"))
+    carried = sorted(WHEELS.glob("*.whl"))
+    wheels = tuple(map(str, carried))
+    is_built = any(path.name.startswith("pymgan-") for path in carried)
     profile = str(args.out / "logs" / "profile")
     sanitizer = ("compute-sanitizer", "--report-api-errors", "no", "--error-exitcode", "9")
     small = (
@@ -173,9 +174,8 @@ def _run(phase: Phase, log: Path, limit: float, environment: dict[str, str]) -> 
                 try:
                     code = process.wait(timeout=max(0.0, end - time.monotonic()))
                 except subprocess.TimeoutExpired:
-                    process.send_signal(
-                        signal.SIGINT
-                    )  # pytest says then what failed, and who has children ends them
+                    # pytest says then what failed, and who has children ends them.
+                    process.send_signal(signal.SIGINT)
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(timeout=LAST_WORDS)
                     return f"stopped after {limit:.0f} s"

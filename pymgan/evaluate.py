@@ -14,11 +14,11 @@ from torch import Tensor
 from . import metrics
 from .contract import Rng
 from .meta.base import fine_tune, scalar_mean
-from .tasks import TaskBatch
 
 if TYPE_CHECKING:
     from .contract import Engine
     from .rl2 import Controller
+    from .tasks import TaskBatch
 
 __all__ = [
     "METRICS",
@@ -143,12 +143,4 @@ def chunks(batch: TaskBatch) -> Iterator[TaskBatch]:
     tasks = len(batch.ids)
     count = -(-tasks // CHUNK)
     for index in range(count):
-        rows = slice(tasks * index // count, tasks * (index + 1) // count)
-        yield TaskBatch(
-            support=batch.support[rows],
-            query=batch.query[rows],
-            ids=batch.ids[rows],
-            classes=batch.classes[rows],
-            support_pool=batch.support_pool,
-            support_index=None if batch.support_index is None else batch.support_index[rows],
-        )
+        yield batch.part(slice(tasks * index // count, tasks * (index + 1) // count))

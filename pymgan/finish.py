@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from . import metrics, pictures
 from ._version import __version__
 from .evaluate import Contender, Scores, choose_rates, evaluate, generate_after, nearest_queries
-from .folder import SUMMARY
+from .folder import SUMMARY, jsonable
 from .loop import TEST, draw
 from .progress import say
 from .rl2 import picture
@@ -95,25 +94,15 @@ def finish(
         "train_s": trained,
         "wall_s": round(max(time.monotonic() - since, sum(trained.values())), 3),
     }
-    summary = _jsonable(summary)
+    summary = jsonable(summary)
     if folder is not None:
-        folder.write_json(
-            SUMMARY, summary
-        )  # before the pictures: whatever becomes of them, the run is finished
+        # Before the pictures: whatever becomes of them, the run is finished.
+        folder.write_json(SUMMARY, summary)
         shown = draw(test, settings, TEST, count=PICTURED)
         draw_samples(folder.path / "samples.png", contenders, shown, seed=settings.seed)
         if controller is not None and outcomes:
             picture.draw(folder.path / "controller.png", outcomes, controller.controls)
     return summary
-
-
-def _jsonable(value: Any) -> Any:
-    """The same with None for every number that is not finite."""
-    if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_jsonable(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _compare_schedules(setting: Setting, controller: Controller, *, show: bool) -> dict[str, Outcome]:

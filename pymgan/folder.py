@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,12 +23,21 @@ from torch import Tensor
 from . import checkpoint
 from .errors import CheckpointError, FolderInUse
 
-__all__ = ["CHECKPOINT", "SUMMARY", "RunFolder", "read_rows"]
+__all__ = ["CHECKPOINT", "SUMMARY", "RunFolder", "jsonable", "read_rows"]
 
 CHECKPOINT = "checkpoint.safetensors"
 SUMMARY = "summary.json"
 
 Row = dict[str, Any]
+
+
+def jsonable(value: Any) -> Any:
+    """The same with None for every number that is not finite, for which JSON has no word."""
+    if isinstance(value, dict):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class RunFolder:

@@ -275,9 +275,8 @@ class ListEngine(ABC):
             for each in (v, v_moment):
                 self._clear(each, c, half)
         d_rate = self._zeros(len(v), kept.tasks, kept.steps, 2)
-        d_scale = (
-            torch.zeros_like(v) if rates else self._zeros(len(v), kept.tasks, 0)
-        )  # nobody writes it then
+        # Without rates nobody writes it, so there is nothing to copy.
+        d_scale = torch.zeros_like(v) if rates else self._zeros(len(v), kept.tasks, 0)
         slots = dict(kept.slots)
         everything = ["GD"] * len(v)
         for kind, k, source, target in kept.storage.pullback:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 from .errors import Interrupted, TrainingFailed
 from .evaluate import Contender, chunks, energy_after, score
 from .events import Events
-from .folder import RunFolder
+from .folder import RunFolder, jsonable
 from .learner import Learner
 from .memory import peak_memory
 from .meta import Meta
@@ -274,11 +273,10 @@ class Trainer:
         }
 
     def _row(self, learner: Learner, metrics: dict[str, float], wall: float) -> None:
-        finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
         row = {
             "method": learner.name,
             "step": learner.step,
-            **finite,
+            **jsonable(metrics),
             "tasks": learner.tasks,
             "skipped": learner.skipped,
             "wall_s": round(wall, 3),

@@ -88,16 +88,18 @@ class Compiler:
         self.offset = offset
         self.rows: list[Any] = []
         self.at = -1
-        self.seen = (
-            seen  # by parameter, the network and the layer that have it: both networks' compilers share this
-        )
+        # By parameter, the network and the layer that have it: the compilers of both networks share this.
+        self.seen = seen
         self.name = ""
         self.norms: list[tuple[int, spectral.Norm]] = []
         self.norm: spectral.Norm | None = None  # of the layer at hand
         self.fields: dict[str, Any] = {}  # of the row that is added next
 
-    def fail(self, expected: str, got: str) -> ValueError:
-        return ValueError(f"[plan] {self.network} layer {self.name}: expected {expected}, got {got}")
+    def fail(self, expected: str, got: str, name: str | None = None) -> ValueError:
+        """Of the layer at hand, or of that name; "" is the network itself."""
+        name = self.name if name is None else name
+        place = f"{self.network} layer {name}" if name else self.network
+        return ValueError(f"[plan] {place}: expected {expected}, got {got}")
 
     def add(self, kind: str, out_shape: Shape, **fields: Any) -> None:
         self.rows.append(
@@ -137,14 +139,14 @@ class Compiler:
 
     def walk(self, sequential: nn.Sequential, prefix: str) -> None:
         """Adds the rows of every layer; `prefix` is the name of what holds them."""
-        place = f" layer {prefix[:-1]}" if prefix else ""
-        self.check_plain(sequential, place)
-        own = [*sequential._parameters, *sequential._buffers]
-        if own or type(sequential).forward is not nn.Sequential.forward:
-            what = f"{own[0]!r}" if own else "a forward"
-            raise ValueError(
-                f"[plan] {self.network}{place}: expected an nn.Sequential that applies its layers one after the other, "
-                f"got a {type(sequential).__name__} with {what} of its own"
+        self.check_plain(sequential, prefix[:-1])
+        own = [*map(repr, sequential._parameters), *map(repr, sequential._buffers)]
+        own += [] if type(sequential).forward is nn.Sequential.forward else ["a forward"]
+        if own:
+            raise self.fail(
+                "an nn.Sequential that applies its layers one after the other",
+                f"a {type(sequential).__name__} with {own[0]} of its own",
+                prefix[:-1],
             )
         for index, (key, layer) in enumerate(sequential._modules.items()):
             if type(layer) is nn.Sequential:
@@ -152,7 +154,7 @@ class Compiler:
             elif layer is not None:
                 self.layer(layer, f"{prefix}{index}")
 
-    def check_plain(self, module: nn.Module, place: str) -> None:
+    def check_plain(self, module: nn.Module, name: str) -> None:
         """Nothing that would be computed beside what its class computes."""
         hooks = (
             module._forward_hooks,
@@ -161,9 +163,11 @@ class Compiler:
             module._backward_pre_hooks,
         )
         if any(hooks) or "forward" in vars(module):
-            raise ValueError(
-                f"[plan] {self.network}{place}: expected no hooks, and no forward but that of its class (a spectral norm is "
-                f"torch.nn.utils.parametrizations.spectral_norm), got {'hooks' if any(hooks) else 'a forward'} of its own"
+            raise self.fail(
+                "no hooks, and no forward but that of its class (a spectral norm is "
+                "torch.nn.utils.parametrizations.spectral_norm)",
+                f"{'hooks' if any(hooks) else 'a forward'} of its own",
+                name,
             )
 
     def inside(self, module: nn.Module, place: str) -> None:
@@ -184,7 +188,7 @@ class Compiler:
                 f"[plan] {self.network} layer {place} is {kind.__name__}, which is not supported; "
                 f"supported: {supported}, and nn.Sequential of these"
             )
-        self.check_plain(layer, f" layer {self.name}")
+        self.check_plain(layer, self.name)
         self.norm = self.spectral_norm(layer, kind) if parametrize.is_parametrized(layer) else None
         handler(self, layer)
 

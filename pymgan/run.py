@@ -307,9 +307,8 @@ def load(
         device=device,
     )
     if engine is not None or device is not None:
-        run._engine(
-            settings.shots
-        )  # raises here for what is unknown or not available, not in the first `adapt`
+        # What is unknown or not available is said here, not in the first `adapt`.
+        run._engine(settings.shots)
     return run
 
 

@@ -89,6 +89,23 @@ def test_a_phase_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     assert any("here" in each for each in said)
 
 
+def test_a_phase_that_is_stopped_may_say_what_it_knows(tmp_path: Path) -> None:
+    """pytest's failures, say; one that does not end then is ended."""
+    heard = (
+        "signal.signal(signal.SIGINT, signal.default_int_handler)"  # which a shell's background jobs ignore
+    )
+    patient = (
+        f"import signal, time; {heard}\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('last words')"
+    )
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    phases = [Phase("patient", 3, (python(patient),)), Phase("deaf", 3, (python(deaf),))]
+    ended = device.run(phases, tmp_path, limit=60, environment=dict(os.environ), say=lambda _: None)
+    assert "last words" in (tmp_path / "patient.log").read_text()
+    assert ended[0].seconds < 3 + device.LAST_WORDS
+    assert "deaf" in (tmp_path / "deaf.log").read_text()
+    assert ended[1].seconds < 30
+
+
 def test_the_bench_has_what_others_leave(tmp_path: Path) -> None:
     says = python("import sys; print('budget', sys.argv[-1])")
     phases = [

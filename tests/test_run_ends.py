@@ -16,6 +16,7 @@ from torch import nn
 import pymgan
 from pymgan import finish, loop, pictures
 from pymgan.evaluate import Contender, chunks, nearest_queries, score
+from pymgan.folder import jsonable
 from pymgan.tasks import from_arrays, get
 
 
@@ -81,7 +82,7 @@ def test_a_summary_without_finite_numbers_is_json(tmp_path: Path) -> None:
     text = (tmp_path / "summary.json").read_text()
     assert json.loads(text, parse_constant=refuse) == run.summary
     assert run.summary is not None
-    assert finish._jsonable({"a": [math.nan, 1.0], "b": -math.inf}) == {"a": [None, 1.0], "b": None}
+    assert jsonable({"a": [math.nan, 1.0], "b": -math.inf}) == {"a": [None, 1.0], "b": None}
     scores = {"energy": {"mean": None, "ci95": None}}
     assert "not finite ± not finite" in finish.table({"test": {"tasks": 2, "after": scores}})
 

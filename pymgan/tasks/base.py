@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,17 +75,22 @@ class TaskBatch:
 
     def repeat(self, copies: int) -> TaskBatch:
         """Every task so many times, one after the other, with the same noise."""
+        classes = [name for name in self.classes for _ in range(copies)]
+        return self._of_tasks(lambda tensor: tensor.repeat_interleave(copies, 0), classes)
 
-        def repeated(tensor: Tensor) -> Tensor:
-            return tensor.repeat_interleave(copies, 0)
+    def part(self, tasks: slice) -> TaskBatch:
+        """Some of the tasks, as views."""
+        return self._of_tasks(lambda tensor: tensor[tasks], self.classes[tasks])
 
+    def _of_tasks(self, pick: Callable[[Tensor], Tensor], classes: Sequence[int | str]) -> TaskBatch:
+        """What `pick` makes of each tensor whose first dimension is the tasks."""
         return TaskBatch(
-            support=repeated(self.support),
-            query=repeated(self.query),
-            ids=repeated(self.ids),
-            classes=[name for name in self.classes for _ in range(copies)],
+            support=pick(self.support),
+            query=pick(self.query),
+            ids=pick(self.ids),
+            classes=classes,
             support_pool=self.support_pool,
-            support_index=None if self.support_index is None else repeated(self.support_index),
+            support_index=None if self.support_index is None else pick(self.support_index),
         )
 
 
