@@ -182,7 +182,7 @@ class Replayed:
         self.calls: list[tuple[object, object]] = []
         self.replays = 0
         interpret = self.engine.interpret  # type: ignore[attr-defined]
-        owner, stream = self, SimpleNamespace(wait_stream=lambda other: None)
+        owner, aside = self, SimpleNamespace(wait_stream=lambda other: None)
 
         class Graph:
             def replay(self) -> None:
@@ -190,7 +190,8 @@ class Replayed:
                 interpret(*self.call)
 
         @contextlib.contextmanager
-        def capture(graph: Graph) -> Iterator[None]:
+        def capture(graph: Graph, *, stream: object) -> Iterator[None]:
+            assert stream is aside  # where the list was run before, of this engine's device
             yield
             graph.call = self.calls[-1]  # type: ignore[attr-defined]
 
@@ -199,8 +200,8 @@ class Replayed:
             interpret(procedure, frame)
 
         for name, value in (
-            ("Stream", lambda: stream),
-            ("current_stream", lambda: stream),
+            ("Stream", lambda: aside),
+            ("current_stream", lambda: SimpleNamespace(wait_stream=lambda other: None)),
             ("stream", lambda stream: contextlib.nullcontext()),
             ("CUDAGraph", Graph),
             ("graph", capture),
